@@ -1,0 +1,8 @@
+"""The one exception for what a user can put right."""
+
+
+class UserError(ValueError):
+    """Bad input: the message says what arrived, what was expected and what to do.
+
+    The scripts print it in a line or two, without a stack trace, and exit with code 2 (`se_keras.cli.run`).
+    """

@@ -1,0 +1,152 @@
+"""A manifest is the data set: one JSON line an utterance, from which the mixture is made again on any machine."""
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from se_keras.errors import UserError
+
+SPLITS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One row: a mixture to be made (`noise` given) or a ready-made pair (`noisy` given).
+
+    Attributes:
+        id: unique in its manifest.
+        clean: path of the clean file, 16 kHz.
+        speaker: the speaker's name; splits are by speaker.
+        noise_type: name of the kind of noise, such as "babble".
+        snr_db: signal-to-noise ratio in dB over the whole utterance; None where a pair does not say.
+        noise: path of the noise file.
+        offset: first noise sample used; past its end the noise starts again from its first sample.
+        gain: linear factor on the noise that gives `snr_db`.
+        noisy: path of a ready-made noisy file, instead of noise, offset and gain.
+        samples: length of the utterance in samples at 16 kHz.
+        start: first sample used, where only a piece of the mixture is wanted (`crop`).
+        length: samples used from `start`; None for all.
+    """
+
+    id: str
+    clean: str
+    speaker: str
+    noise_type: str
+    samples: int
+    snr_db: float | None = None
+    noise: str | None = None
+    offset: int = 0
+    gain: float = 1.0
+    noisy: str | None = None
+    start: int = 0
+    length: int | None = None
+
+    @property
+    def used_samples(self):
+        """Length in samples of what the row stands for, after cropping."""
+        return self.samples - self.start if self.length is None else self.length
+
+
+def crop(row, max_samples, rng):
+    """`row` cut to a random piece of at most `max_samples` samples (drawn from `rng`, a numpy Generator)."""
+    if max_samples is None or row.samples <= max_samples:
+        return row
+    start = int(rng.integers(row.samples - max_samples + 1))
+    return dataclasses.replace(row, start=start, length=int(max_samples))
+
+
+_FIELDS = {field.name: field for field in dataclasses.fields(Utterance)}
+_REQUIRED = [name for name, field in _FIELDS.items() if field.default is dataclasses.MISSING]
+_PATHS = ("clean", "noise", "noisy")
+
+
+def write(path, rows):
+    """Write rows to a `.jsonl` file, atomically. Paths inside the manifest's folder are written relative to it."""
+    path = Path(path)
+    folder = path.parent.resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(temporary, "w", encoding="utf-8") as file:
+        for row in rows:
+            record = {name: value for name, value in dataclasses.asdict(row).items() if value != _FIELDS[name].default}
+            for name in _PATHS:
+                if name in record:
+                    target = Path(record[name]).resolve()
+                    record[name] = str(target.relative_to(folder) if target.is_relative_to(folder) else target)
+            file.write(json.dumps(record) + "\n")
+    os.replace(temporary, path)
+
+
+def read(path):
+    """Read a manifest: a list of `Utterance`, paths made absolute, every file seen to exist.
+
+    Raises:
+        UserError: a missing or empty manifest; a malformed line, an unknown or missing field, a doubled id or a missing
+            audio file, each with its line number.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such manifest; make one with data/prepare.py (python data/prepare.py --help)")
+    folder, rows, seen, exists = path.parent.resolve(), [], set(), {}
+    with open(path, encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            row = _parse(line, f"{path}, line {number}", folder)
+            if row.id in seen:
+                raise UserError(f"{path}, line {number}: the id {row.id!r} stands on an earlier line too; ids must be unique")
+            seen.add(row.id)
+            for name in _PATHS:
+                target = getattr(row, name)
+                if target is not None and not exists.setdefault(target, os.path.isfile(target)):
+                    raise UserError(f"{path}, line {number}: {name} file {target} does not exist; "
+                                    "was the corpus moved? run data/prepare.py again")
+            rows.append(row)
+    if not rows:
+        raise UserError(f"{path}: holds no rows; run data/prepare.py again")
+    return rows
+
+
+def _parse(line, where, folder):
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{where}: not a JSON object ({error.msg} at column {error.colno})") from None
+    if not isinstance(record, dict):
+        raise UserError(f"{where}: expected a JSON object, found {type(record).__name__}")
+    missing = [name for name in _REQUIRED if name not in record]
+    unknown = sorted(set(record) - set(_FIELDS))
+    if missing or unknown:
+        found = (f"lacks {', '.join(missing)}" if missing else "") + (" and " if missing and unknown else "") + \
+                (f"has unknown fields {', '.join(unknown)}" if unknown else "")
+        raise UserError(f"{where}: the row {found}; expected the fields {', '.join(_FIELDS)}")
+    if ("noise" in record) == ("noisy" in record):
+        raise UserError(f"{where}: expected either `noise` (a mixture to make) or `noisy` (a ready-made pair)")
+    for name, kind in (("samples", int), ("offset", int), ("gain", (int, float)), ("id", str), ("clean", str)):
+        if name in record and not isinstance(record[name], kind):
+            raise UserError(f"{where}: {name} is {record[name]!r}, expected {getattr(kind, '__name__', 'a number')}")
+    for name in _PATHS:
+        if name in record:
+            record[name] = str(folder / record[name])
+    return Utterance(**record)
+
+
+def check_splits(splits):
+    """See that no speaker and no clean or noise file stands in two splits.
+
+    Args:
+        splits: {split name: list of rows}.
+
+    Raises:
+        UserError: naming the first speaker or file that two splits share.
+    """
+    for what, of in (("speaker", lambda row: row.speaker), ("clean file", lambda row: row.clean),
+                     ("noise file", lambda row: row.noise)):
+        owner = {}
+        for split, rows in splits.items():
+            for name in {of(row) for row in rows} - {None}:
+                if owner.setdefault(name, split) != split:
+                    raise UserError(f"the {what} {name} is in both {owner[name]} and {split}: results on such a split "
+                                    "would be of data seen in training; give every split its own")

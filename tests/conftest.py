@@ -1,0 +1,58 @@
+"""Fixtures shared by the suite: where ../shared lies, seeded speech-like signals, a tiny corpus on disk."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+import pytest
+
+from se_keras import audio
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """../shared with golden values and speech; tests that need it skip where it is absent."""
+    if not SHARED.is_dir():
+        pytest.skip("needs ../shared (golden values and real speech), which is not here")
+    return SHARED
+
+
+def speech_like(seconds=2.0, seed=0, sample_rate=16_000):
+    """A seeded stand-in for speech: a gliding harmonic series with syllables at 4 Hz and pauses; float32 in [-0.7, 0.7]."""
+    rng = np.random.default_rng(seed)
+    t = np.arange(int(seconds * sample_rate)) / sample_rate
+    f0 = 100 + 80 * rng.random() + 20 * np.sin(2 * np.pi * (0.5 + rng.random()) * t)
+    phase = 2 * np.pi * np.cumsum(f0) / sample_rate
+    wave = sum(np.sin(k * phase) / k * (1 + np.cos(k * 0.3 * np.sin(2 * np.pi * 1.3 * t))) for k in range(1, 25))
+    syllables = np.clip(np.sin(2 * np.pi * 4 * t + rng.random()), 0, None) ** 0.5 * (np.sin(2 * np.pi * 0.7 * t) > -0.8)
+    wave = wave * syllables + 0.001 * rng.standard_normal(len(t))
+    return (0.7 * wave / np.abs(wave).max()).astype(np.float32)
+
+
+def make_tree(root, seconds=1.2, speakers=(2, 1, 1), utterances=2):
+    """A tiny S/ and N/ tree for the `folders` corpus under `root`: speech by `speech_like`, noises white and hum."""
+    rng = np.random.default_rng(7)
+    seed = 0
+    for split, count in zip(("train", "valid", "test"), speakers):
+        for speaker in range(count):
+            for number in range(utterances):
+                seed += 1
+                audio.write(root / "S" / split / f"{split}-{speaker}" / f"{split}{speaker}-{number}.wav", speech_like(seconds + 0.1 * number, seed))
+        for kind in (("white", "hum") if split != "valid" else ("pinkish",)):
+            noise = 0.1 * rng.standard_normal(int(0.8 * 16_000)).astype(np.float32)
+            if kind == "hum":
+                noise += 0.2 * np.sin(2 * np.pi * 120 * np.arange(len(noise)) / 16_000).astype(np.float32)
+            audio.write(root / "N" / split / f"{split}_{kind}" / f"{split}-{kind}.wav", noise)
+    return root
+
+
+@pytest.fixture(scope="session")
+def tree(tmp_path_factory):
+    """`make_tree` once a session: root with S/ and N/."""
+    return make_tree(tmp_path_factory.mktemp("corpus"))
