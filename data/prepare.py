@@ -1,0 +1,141 @@
+"""A corpus -> a data folder: DIR/{train,valid,test}.jsonl and DIR/corpus.json."""
+
+import contextlib
+import json
+import os
+import platform
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+# Run as a script, Python looks for se_keras in data/ only.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+from tabulate import tabulate
+from tqdm import tqdm
+
+from se_keras import audio, cli, corpora, manifest, mixing
+from se_keras.corpora import protocol
+from se_keras.errors import UserError
+
+DESCRIPTION = """A corpus -> DIR/{train,valid,test}.jsonl and DIR/corpus.json. Layouts and licences: data/README.md
+
+  python data/prepare.py demo
+  python data/prepare.py folders --speech S --noise N --out DIR
+  python data/prepare.py timit --root TIMIT --noise HU100 --test-noise N --out DIR
+  python data/prepare.py voicebank --root ROOT --download --out DIR"""
+
+
+def main(argv=None):
+    """Prepare the corpus that the command line names."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    if argv and not argv[0].startswith("-"):
+        corpora.get(argv[0])  # an unknown corpus is told with the known ones, before argparse prints its usage
+    args = parse(argv)
+    out, wanted = args.out, settings(args)
+    if not args.force and (corpus := already_there(out, wanted)):
+        print(f"{out}: is there already, prepared with these settings; used again (--force prepares it anew)")
+    else:
+        cli.check_writable(out)
+        try:
+            corpus = prepare(args, out, wanted)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                out.rmdir()  # only where nothing was written
+            raise
+    show(corpus, out)
+    if args.write_wavs:
+        write_wavs(out, corpus["counts"])
+
+
+def parse(argv):
+    """The command line of the corpus named first; every adapter adds its own flags."""
+    parser = cli.parser(DESCRIPTION)
+    commands = parser.add_subparsers(dest="corpus", required=True, metavar="CORPUS", help=", ".join(corpora.NAMES))
+    for name in corpora.NAMES if not argv or argv[0].startswith("-") else argv[:1]:
+        adapter = corpora.get(name)
+        command = commands.add_parser(name, help=adapter.__doc__.splitlines()[0], description=adapter.__doc__.splitlines()[0],
+                                      formatter_class=parser.formatter_class)
+        adapter.add_arguments(command)
+        command.add_argument("--out", type=Path, metavar="DIR", required=name != "demo", default=Path("data/demo") if name == "demo" else None,
+                             help="the data folder to make")
+        command.add_argument("--write-wavs", action="store_true", help="also write every mixture to DIR/wavs, for listening")
+        command.add_argument("--force", action="store_true", help="prepare anew where DIR holds other data")
+    return parser.parse_args(argv)
+
+
+def settings(args):
+    """What the rows depend on, as corpus.json keeps it."""
+    chosen = corpora.get(args.corpus).settings(args)
+    for name in ("snr_train", "snr_valid", "snr_test", "seed"):
+        if hasattr(args, name):
+            chosen[name] = getattr(args, name)
+    return {"corpus": args.corpus, **chosen}
+
+
+def already_there(out, wanted):
+    """corpus.json of a finished folder with the same settings, None where nothing is finished.
+
+    Raises:
+        UserError: the folder holds data of other settings.
+    """
+    path = out / "corpus.json"
+    try:
+        corpus = json.loads(path.read_text(encoding="utf-8"))
+        had, files = corpus["settings"], [out / f"{split}.jsonl" for split in corpus["counts"]]
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{path}: not a description written by prepare.py; use another --out, or --force to replace it") from None
+    other = sorted(name for name in had.keys() | wanted.keys() if had.get(name) != wanted.get(name))
+    if other:
+        differences = "; ".join(f"{name}: {had.get(name)} there, {wanted.get(name)} asked for" for name in other)
+        raise UserError(f"{out}: holds data prepared otherwise ({differences}); use another --out, or --force to replace it")
+    return corpus if all(file.is_file() for file in files) else None
+
+
+def prepare(args, out, wanted):
+    """Make the rows, then write manifests and, last, corpus.json; returns what corpus.json holds."""
+    made = corpora.get(args.corpus).prepare(args, out)
+    manifest.check_splits(made.splits)
+    corpus = {
+        "name": args.corpus, "source": made.source, "licence": made.licence, **made.notes, "sample_rate": audio.SAMPLE_RATE,
+        "counts": {split: protocol.counts(rows) for split, rows in made.splits.items()}, "settings": wanted,
+        "fingerprint": protocol.fingerprint(made.splits),
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in ("numpy", "soundfile", "soxr")}},
+    }
+    (out / "corpus.json").unlink(missing_ok=True)
+    for split in manifest.SPLITS:
+        (out / f"{split}.jsonl").unlink(missing_ok=True)
+    for split, rows in made.splits.items():
+        manifest.write(out / f"{split}.jsonl", rows)
+    temporary = out / f".corpus.json.{os.getpid()}"
+    temporary.write_text(json.dumps(corpus, indent=2) + "\n", encoding="utf-8")
+    os.replace(temporary, out / "corpus.json")
+    return corpus
+
+
+def show(corpus, out):
+    """Print what the folder holds."""
+    print(tabulate([[split, *count.values()] for split, count in corpus["counts"].items()],
+                   headers=["split", "rows", "utterances", "speakers", "noise types", "noise files", "hours"]))
+    print(f"{corpus['name']} is ready in {out} (fingerprint {corpus['fingerprint'][:12]})")
+
+
+def write_wavs(out, splits):
+    """DIR/wavs/{split}/{clean,noisy}/<id>.wav; a pair that would clip is scaled by one gain, kept in DIR/wavs/gains.csv."""
+    gains = ["split,id,gain\n"]
+    for split in splits:
+        for row in tqdm(manifest.read(out / f"{split}.jsonl"), desc=f"{split}: writing wavs", unit="mixture", disable=None):
+            noisy, clean = mixing.pair(row)
+            peak = max(np.abs(noisy).max(), np.abs(clean).max())
+            gain = float(0.99 / peak) if peak > 0.99 else 1.0
+            for name, wave in (("clean", clean), ("noisy", noisy)):
+                audio.write(out / "wavs" / split / name / f"{row.id}.wav", np.float32(gain) * wave)
+            gains.append(f"{split},{row.id},{gain!r}\n")
+    (out / "wavs" / "gains.csv").write_text("".join(gains), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    cli.run(main)

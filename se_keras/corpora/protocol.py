@@ -1,0 +1,238 @@
+"""Which utterance meets which noise at which SNR: the letter's protocol, and what every corpus shares."""
+
+import dataclasses
+import hashlib
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from se_keras import audio, mixing
+from se_keras.errors import UserError
+from se_keras.manifest import SPLITS, Utterance
+
+SUFFIXES = (".wav", ".flac")
+TRIES = 20  # draws of a noise segment before a noise type counts as silent
+FLOOR = 1e-4  # a segment 40 dB below the mean power of its own file is a pause: amplified to the SNR it would be the recorder's hiss
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """SNRs in dB a split and the seed of every draw; the defaults are the letter's (Fu et al. 2020, section IV)."""
+
+    snr_train: tuple = (-8.0, -4.0, 0.0, 4.0, 8.0)
+    snr_valid: tuple = (-10.0, -5.0, 0.0, 5.0, 10.0)
+    snr_test: tuple = (-6.0, 0.0, 6.0, 12.0, 18.0)
+    seed: int = 0
+
+    def __post_init__(self):
+        for split in SPLITS:
+            snrs = self.snrs(split)
+            if not snrs or not all(map(math.isfinite, snrs)) or len(set(snrs)) < len(snrs):
+                raise UserError(f"--snr-{split}: {' '.join(f'{snr:g}' for snr in snrs)}; expected finite dB values, each once")
+
+    def snrs(self, split):
+        """SNRs of a split in dB."""
+        return getattr(self, f"snr_{split}")
+
+    @staticmethod
+    def add_arguments(parser, **defaults):
+        """Add `--snr-train`, `--snr-valid`, `--snr-test` and `--seed`; `defaults` stand in for the letter's."""
+        values = dataclasses.asdict(Protocol(**defaults))
+        for split in SPLITS:
+            parser.add_argument(f"--snr-{split}", type=float, nargs="+", metavar="DB", default=list(values[f"snr_{split}"]),
+                                help=f"SNRs of the {split} mixtures in dB")
+        parser.add_argument("--seed", type=int, default=values["seed"], help="seed of every random choice")
+
+    @classmethod
+    def from_args(cls, args):
+        """The protocol that the flags ask for."""
+        return cls(**{f"snr_{split}": tuple(getattr(args, f"snr_{split}")) for split in SPLITS}, seed=args.seed)
+
+
+@dataclass(frozen=True)
+class Speech:
+    """A clean file before it meets noise: `id` is unique in its split."""
+
+    id: str
+    path: str
+    speaker: str
+
+
+@dataclass
+class Corpus:
+    """What an adapter returns.
+
+    Attributes:
+        source: where the data come from.
+        licence: under which they may be used.
+        splits: {split: rows}.
+        notes: anything else that corpus.json should say, {name: value}.
+    """
+
+    source: str
+    licence: str
+    splits: dict
+    notes: dict = field(default_factory=dict)
+
+
+def rng_for(*key):
+    """A numpy Generator that depends on `key` (seed, split, id ...) alone, not on the order of the rows."""
+    digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:16], "big"))
+
+
+def audio_files(folder):
+    """The .wav and .flac files (any case) anywhere below `folder`, sorted; hidden ones are left out."""
+    return sorted(path for path in Path(folder).rglob("*")
+                  if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file())
+
+
+def speech_ids(paths, root):
+    """Ids of clean files: their stems, or, where two share a stem, their paths below `root` joined by "-".
+
+    Raises:
+        UserError: two files that differ in nothing but the suffix.
+    """
+    stems = [path.stem for path in paths]
+    if len(set(stems)) == len(stems):
+        return stems
+    ids, owner = ["-".join(path.relative_to(root).with_suffix("").parts) for path in paths], {}
+    for name, path in zip(ids, paths, strict=True):
+        if owner.setdefault(name, path) is not path:
+            raise UserError(f"{path} and {owner[name]} would have the same id {name!r}; remove or rename one")
+    return ids
+
+
+def check(paths, speech, desc):
+    """Read every file once before anything is written.
+
+    Args:
+        paths: files of any sample rate.
+        speech: whether digital silence is an error (a noise file may be silent: other files or offsets are drawn).
+
+    Returns:
+        {path: sample rate in Hz}.
+
+    Raises:
+        UserError: an unreadable, truncated, zero-length, NaN or (speech) silent file.
+    """
+    rates = {}
+    for path in tqdm(paths, desc=desc, unit="file", disable=None):
+        wave, rates[path] = audio.read_any_rate(path)
+        if speech and not wave.any():
+            raise UserError(f"{path}: is digital silence, of which no SNR can be made; remove the file")
+    return rates
+
+
+def at_16_khz(rates, targets, desc):
+    """Paths of 16 kHz files: those that are so already as they are, the others resampled once to `targets`.
+
+    Args:
+        rates: {source path: sample rate in Hz}, from `check`.
+        targets: {source path: path of the resampled copy}. A copy no older than its source is used again.
+
+    Returns:
+        {source path: path}.
+    """
+    there = {path: path for path, rate in rates.items() if rate == audio.SAMPLE_RATE}
+    missing = [path for path in rates if path not in there]
+    for path in tqdm(missing, desc=desc, unit="file", disable=None if missing else True):
+        target = there[path] = Path(targets[path])
+        if not target.is_file() or target.stat().st_mtime_ns < Path(path).stat().st_mtime_ns:
+            wave = audio.resample(*audio.read_any_rate(path), audio.SAMPLE_RATE)
+            # Resampling may overshoot full scale; such a file is kept in float, not clipped.
+            audio.write(target, wave, subtype="PCM_16" if np.abs(wave).max() < 1 else "FLOAT")
+    return there
+
+
+def draw(files, samples, rng):
+    """Draw a noise segment: a file, and an offset in it.
+
+    A file longer than `samples` is cut without a wrap, a shorter one looped from any of its samples. Segments of digital
+    silence, or 40 dB below the mean power of their file, are drawn again.
+
+    Returns:
+        `(path, offset, float32 (samples,))`, or None where `TRIES` draws found nothing but silence.
+    """
+    for _ in range(TRIES):
+        path = files[int(rng.integers(len(files)))]
+        noise = audio.read_cached(str(path))
+        offset = int(rng.integers(len(noise) - samples + 1 if len(noise) >= samples else len(noise)))
+        segment = mixing.noise_segment(noise, offset, samples)
+        power = np.mean(np.square(segment, dtype=np.float64))
+        if power > FLOOR * np.mean(np.square(noise, dtype=np.float64)):
+            return path, offset, segment
+    return None
+
+
+def mixtures(split, speech, noises, protocol):
+    """The rows of a split.
+
+    Train and test: every utterance x every noise type x every SNR, the file drawn within its type for each row. Validation:
+    one noise segment an utterance, at every SNR. Each draw depends on the seed, the split and the row's id alone.
+
+    Args:
+        speech: list of `Speech` at 16 kHz.
+        noises: {noise type: list of 16 kHz files}.
+
+    Returns:
+        list of `Utterance`, in the order of `speech`, of the sorted noise types and of the SNRs.
+
+    Raises:
+        UserError: silent speech, or a noise type in whose files nothing but silence is found.
+    """
+    rows, types = [], sorted(noises)
+    for utterance in tqdm(speech, desc=f"{split}: mixing", unit="utterance", disable=None):
+        clean = audio.read(utterance.path)
+        for kind, snr_db, drawn in _draws(split, utterance, len(clean), types, noises, protocol):
+            path, offset, segment = drawn
+            rows.append(Utterance(
+                id=f"{utterance.id}_{kind}_{snr_db:g}dB", clean=str(utterance.path), speaker=utterance.speaker, noise_type=kind,
+                samples=len(clean), snr_db=snr_db, noise=str(path), offset=offset,
+                gain=mixing.gain_for_snr(clean, segment, snr_db)))
+    return rows
+
+
+def _draws(split, utterance, samples, types, noises, protocol):
+    """Yield (noise type, SNR, drawn segment) for one utterance."""
+
+    def segment(kind, rng):
+        drawn = draw(noises[kind], samples, rng)
+        if drawn is None:
+            raise UserError(f"noise type {kind} of {split}: nothing but silence was found in {len(noises[kind])} file(s) beside "
+                            f"{noises[kind][0]}; replace or remove that folder")
+        return drawn
+
+    snrs = protocol.snrs(split)
+    if split == "valid":
+        rng = rng_for(protocol.seed, split, utterance.id)
+        kind = types[int(rng.integers(len(types)))]
+        drawn = segment(kind, rng)
+        yield from ((kind, snr_db, drawn) for snr_db in snrs)
+    else:
+        for kind in types:
+            for snr_db in snrs:
+                yield kind, snr_db, segment(kind, rng_for(protocol.seed, split, utterance.id, kind, f"{snr_db:g}"))
+
+
+def counts(rows):
+    """What a table says of a split: {rows, utterances, speakers, noise types, noise files, hours}."""
+    return {"rows": len(rows), "utterances": len({row.clean for row in rows}), "speakers": len({row.speaker for row in rows}),
+            "noise_types": len({row.noise_type for row in rows}), "noise_files": len({row.noise for row in rows} - {None}),
+            "hours": round(sum(row.samples for row in rows) / audio.SAMPLE_RATE / 3600, 3)}
+
+
+def fingerprint(splits):
+    """sha256 over all rows, with the contents of the files in place of their paths: the same wherever the data lie."""
+    digest = hashlib.sha256()
+    for split in SPLITS:
+        for row in splits.get(split, ()):
+            record = dataclasses.asdict(row)
+            for name in ("clean", "noise", "noisy"):
+                record[name] = record[name] and audio.file_hash(record[name])
+            digest.update(json.dumps([split, record]).encode())
+    return digest.hexdigest()
