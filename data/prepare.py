@@ -58,7 +58,8 @@ def parse(argv):
         command = commands.add_parser(name, help=adapter.__doc__.splitlines()[0], description=adapter.__doc__.splitlines()[0],
                                       formatter_class=parser.formatter_class)
         adapter.add_arguments(command)
-        command.add_argument("--out", type=Path, metavar="DIR", required=name != "demo", default=Path("data/demo") if name == "demo" else None,
+        default = Path("data/demo") if name == "demo" else None
+        command.add_argument("--out", type=Path, metavar="DIR", required=default is None, default=default,
                              help="the data folder to make")
         command.add_argument("--write-wavs", action="store_true", help="also write every mixture to DIR/wavs, for listening")
         command.add_argument("--force", action="store_true", help="prepare anew where DIR holds other data")
@@ -99,6 +100,7 @@ def prepare(args, out, wanted):
     """Make the rows, then write manifests and, last, corpus.json; returns what corpus.json holds."""
     made = corpora.get(args.corpus).prepare(args, out)
     manifest.check_splits(made.splits)
+    protocol.check_contents(made.splits)
     corpus = {
         "name": args.corpus, "source": made.source, "licence": made.licence, **made.notes, "sample_rate": audio.SAMPLE_RATE,
         "counts": {split: protocol.counts(rows) for split, rows in made.splits.items()}, "settings": wanted,

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import os
+import re
 import uuid
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def read_any_rate(path):
         raise UserError(f"{path}: no such file")
     try:
         with sf.SoundFile(str(path)) as file:
-            declared, rate = file.frames, file.samplerate
+            declared, rate = _declared_frames(file, path), file.samplerate
             wave = file.read(dtype="float32", always_2d=True)
     except (sf.LibsndfileError, RuntimeError) as error:
         raise UserError(f"{path}: not a readable audio file ({error})") from None
@@ -54,6 +55,18 @@ def read_any_rate(path):
     return wave, rate
 
 
+def _declared_frames(file, path):
+    """Frames that the header promises; for WAV and NIST SPHERE, libsndfile's own count is what the cut file still holds."""
+    if file.format == "NIST":
+        with open(path, "rb") as raw:
+            found = re.search(rb"sample_count -i (\d+)", raw.read(1024))
+        return int(found[1]) if found else file.frames
+    found = re.search(r"^data : (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)
+    if found and int(found[2]) < int(found[1]) < 0x7FFFFF00:  # larger ones are placeholders, written by tools that stream
+        return int(found[1]) * file.frames // max(int(found[2]), 1)
+    return file.frames
+
+
 @functools.lru_cache(maxsize=1024)
 def read_cached(path):
     """`read`, keeping the last 1,024 files in memory (about 0.3 GB of 4 s utterances); read-only arrays."""
@@ -63,7 +76,7 @@ def read_cached(path):
 
 
 def resample(wave, from_hz, to_hz):
-    """float32 `(samples, ...)` at another rate (soxr HQ); the length is `ceil(samples * to / from)`."""
+    """float32 `(samples, ...)` at another rate (soxr HQ); the length is `samples * to / from`, rounded to the nearest."""
     if from_hz == to_hz:
         return wave
     import soxr

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +63,27 @@ _REQUIRED = [name for name, field in _FIELDS.items() if field.default is datacla
 _PATHS = ("clean", "noise", "noisy")
 
 
+def _text(value):
+    return isinstance(value, str) and value != ""
+
+
+def _number(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _count(value):
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+# What a field of a row must be, in words for the error and as a check.
+_VALID = {
+    **dict.fromkeys(("id", "clean", "speaker", "noise_type", "noise", "noisy"), ("a text", _text)),
+    **dict.fromkeys(("snr_db", "gain"), ("a finite number", _number)),
+    **dict.fromkeys(("offset", "start"), ("a whole number from 0", _count)),
+    **dict.fromkeys(("samples", "length"), ("a whole number above 0", lambda value: _count(value) and value > 0)),
+}
+
+
 def write(path, rows):
     """Write rows to a `.jsonl` file, atomically. Paths inside the manifest's folder are written relative to it."""
     path = Path(path)
@@ -90,7 +112,7 @@ def read(path):
     if not path.is_file():
         raise UserError(f"{path}: no such manifest; make one with data/prepare.py (python data/prepare.py --help)")
     folder, rows, seen, exists = path.parent.resolve(), [], set(), {}
-    with open(path, encoding="utf-8") as file:
+    with open(path, encoding="utf-8", errors="replace") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
@@ -122,13 +144,14 @@ def _parse(line, where, folder):
         found = (f"lacks {', '.join(missing)}" if missing else "") + (" and " if missing and unknown else "") + \
                 (f"has unknown fields {', '.join(unknown)}" if unknown else "")
         raise UserError(f"{where}: the row {found}; expected the fields {', '.join(_FIELDS)}")
-    if ("noise" in record) == ("noisy" in record):
+    if (record.get("noise") is None) == (record.get("noisy") is None):
         raise UserError(f"{where}: expected either `noise` (a mixture to make) or `noisy` (a ready-made pair)")
-    for name, kind in (("samples", int), ("offset", int), ("gain", (int, float)), ("id", str), ("clean", str)):
-        if name in record and not isinstance(record[name], kind):
-            raise UserError(f"{where}: {name} is {record[name]!r}, expected {getattr(kind, '__name__', 'a number')}")
+    for name, value in record.items():
+        expected, valid = _VALID[name]
+        if not (valid(value) or value is None and _FIELDS[name].default is None):
+            raise UserError(f"{where}: {name} is {value!r}, expected {expected}")
     for name in _PATHS:
-        if name in record:
+        if record.get(name) is not None:
             record[name] = str(folder / record[name])
     return Utterance(**record)
 

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,8 +16,8 @@ from se_keras.errors import UserError
 from se_keras.manifest import SPLITS, Utterance
 
 SUFFIXES = (".wav", ".flac")
-TRIES = 20  # draws of a noise segment before a noise type counts as silent
-FLOOR = 1e-4  # a segment 40 dB below the mean power of its own file is a pause: amplified to the SNR it would be the recorder's hiss
+TRIES = 20  # draws of a noise segment before it is placed by hand
+FLOOR = 1e-4  # a segment 40 dB below its file's mean power is a pause: amplified to the SNR, it would be the recorder's hiss
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,10 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Speech:
-    """A clean file before it meets noise: `id` is unique in its split."""
+    """A clean file before it meets noise: `id` is unique in its split, `path` a `Path`."""
 
     id: str
-    path: str
+    path: Path
     speaker: str
 
 
@@ -115,57 +116,91 @@ def check(paths, speech, desc):
         speech: whether digital silence is an error (a noise file may be silent: other files or offsets are drawn).
 
     Returns:
-        {path: sample rate in Hz}.
+        {path: (sample rate in Hz, samples)}.
 
     Raises:
         UserError: an unreadable, truncated, zero-length, NaN or (speech) silent file.
     """
-    rates = {}
+    found = {}
     for path in tqdm(paths, desc=desc, unit="file", disable=None):
-        wave, rates[path] = audio.read_any_rate(path)
+        wave, rate = audio.read_any_rate(path)
         if speech and not wave.any():
             raise UserError(f"{path}: is digital silence, of which no SNR can be made; remove the file")
-    return rates
+        found[path] = rate, len(wave)
+    return found
 
 
-def at_16_khz(rates, targets, desc):
+def at_16_khz(checked, targets):
     """Paths of 16 kHz files: those that are so already as they are, the others resampled once to `targets`.
 
     Args:
-        rates: {source path: sample rate in Hz}, from `check`.
+        checked: {source path: (sample rate in Hz, samples)}, from `check`.
         targets: {source path: path of the resampled copy}. A copy no older than its source is used again.
 
     Returns:
         {source path: path}.
     """
-    there = {path: path for path, rate in rates.items() if rate == audio.SAMPLE_RATE}
-    missing = [path for path in rates if path not in there]
-    for path in tqdm(missing, desc=desc, unit="file", disable=None if missing else True):
-        target = there[path] = Path(targets[path])
-        if not target.is_file() or target.stat().st_mtime_ns < Path(path).stat().st_mtime_ns:
+    there = {path: path for path, (rate, _) in checked.items() if rate == audio.SAMPLE_RATE}
+    others = [path for path in checked if path not in there]
+    for path in tqdm(others, desc="resampling to 16 kHz", unit="file", disable=None if others else True):
+        target = there[path] = targets[path]
+        if not target.is_file() or target.stat().st_mtime_ns < path.stat().st_mtime_ns:
             wave = audio.resample(*audio.read_any_rate(path), audio.SAMPLE_RATE)
             # Resampling may overshoot full scale; such a file is kept in float, not clipped.
             audio.write(target, wave, subtype="PCM_16" if np.abs(wave).max() < 1 else "FLOAT")
     return there
 
 
+def build(speech, noises, out, protocol):
+    """Rows of every split from files at any sample rate: check, resample to out/wav16k where needed, mix.
+
+    Args:
+        speech: {split: list of `Speech`}.
+        noises: {split: {noise type: noise files}}.
+        out: the data folder.
+        protocol: a `Protocol`.
+
+    Returns:
+        {split: list of `Utterance`}.
+    """
+    checked = check([one.path for split in speech for one in speech[split]], speech=True, desc="checking speech")
+    checked |= check([path for by_type in noises.values() for files in by_type.values() for path in files], speech=False,
+                     desc="checking noise")
+    targets = {one.path: out / "wav16k" / "speech" / split / one.speaker / f"{one.id}.wav"
+               for split, utterances in speech.items() for one in utterances}
+    for split, by_type in noises.items():
+        for kind, files in by_type.items():
+            root = os.path.commonpath([path.parent for path in files])
+            targets.update({path: out / "wav16k" / "noise" / split / kind / f"{name}.wav"
+                            for path, name in zip(files, speech_ids(files, root), strict=True)})
+    usable = at_16_khz(checked, targets)
+    return {split: mixtures(split, [dataclasses.replace(one, path=usable[one.path]) for one in speech[split]],
+                            {kind: [usable[path] for path in files] for kind, files in noises[split].items()}, protocol)
+            for split in speech}
+
+
 def draw(files, samples, rng):
     """Draw a noise segment: a file, and an offset in it.
 
     A file longer than `samples` is cut without a wrap, a shorter one looped from any of its samples. Segments of digital
-    silence, or 40 dB below the mean power of their file, are drawn again.
+    silence, or 40 dB below the mean power of their file, are drawn again; where that does not help, the loudest sample of a
+    file is taken in.
 
     Returns:
-        `(path, offset, float32 (samples,))`, or None where `TRIES` draws found nothing but silence.
+        `(path, offset, float32 (samples,))`, or None where every file is digital silence.
     """
     for _ in range(TRIES):
         path = files[int(rng.integers(len(files)))]
         noise = audio.read_cached(str(path))
         offset = int(rng.integers(len(noise) - samples + 1 if len(noise) >= samples else len(noise)))
         segment = mixing.noise_segment(noise, offset, samples)
-        power = np.mean(np.square(segment, dtype=np.float64))
-        if power > FLOOR * np.mean(np.square(noise, dtype=np.float64)):
+        if np.mean(np.square(segment, dtype=np.float64)) > FLOOR * np.mean(np.square(noise, dtype=np.float64)):
             return path, offset, segment
+    for index in rng.permutation(len(files)):
+        noise = audio.read_cached(str(files[index]))
+        if noise.any():
+            offset = int(np.clip(np.abs(noise).argmax() - samples // 2, 0, max(len(noise) - samples, 0)))
+            return files[index], offset, mixing.noise_segment(noise, offset, samples)
     return None
 
 
@@ -188,8 +223,7 @@ def mixtures(split, speech, noises, protocol):
     rows, types = [], sorted(noises)
     for utterance in tqdm(speech, desc=f"{split}: mixing", unit="utterance", disable=None):
         clean = audio.read(utterance.path)
-        for kind, snr_db, drawn in _draws(split, utterance, len(clean), types, noises, protocol):
-            path, offset, segment = drawn
+        for kind, snr_db, (path, offset, segment) in _draws(split, utterance, len(clean), types, noises, protocol):
             rows.append(Utterance(
                 id=f"{utterance.id}_{kind}_{snr_db:g}dB", clean=str(utterance.path), speaker=utterance.speaker, noise_type=kind,
                 samples=len(clean), snr_db=snr_db, noise=str(path), offset=offset,
@@ -203,8 +237,8 @@ def _draws(split, utterance, samples, types, noises, protocol):
     def segment(kind, rng):
         drawn = draw(noises[kind], samples, rng)
         if drawn is None:
-            raise UserError(f"noise type {kind} of {split}: nothing but silence was found in {len(noises[kind])} file(s) beside "
-                            f"{noises[kind][0]}; replace or remove that folder")
+            raise UserError(f"noise type {kind} of {split}: {len(noises[kind])} of {len(noises[kind])} files are digital silence "
+                            f"({noises[kind][0]} ...); replace them or remove that folder")
         return drawn
 
     snrs = protocol.snrs(split)
@@ -224,6 +258,21 @@ def counts(rows):
     return {"rows": len(rows), "utterances": len({row.clean for row in rows}), "speakers": len({row.speaker for row in rows}),
             "noise_types": len({row.noise_type for row in rows}), "noise_files": len({row.noise for row in rows} - {None}),
             "hours": round(sum(row.samples for row in rows) / audio.SAMPLE_RATE / 3600, 3)}
+
+
+def check_contents(splits):
+    """See that no recording stands in two splits under two names.
+
+    Raises:
+        UserError: naming two files of different splits with the same bytes.
+    """
+    owner = {}
+    for split, rows in splits.items():
+        for path in sorted({path for row in rows for path in (row.clean, row.noise) if path}):
+            other_split, other = owner.setdefault(audio.file_hash(path), (split, path))
+            if other_split != split:
+                raise UserError(f"{other} ({other_split}) and {path} ({split}) are the same recording: results on such a split "
+                                "would be of data seen in training; keep it in one of them")
 
 
 def fingerprint(splits):
