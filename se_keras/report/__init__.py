@@ -1,0 +1,66 @@
+"""From score rows to a report: summary.json, table.md and figures/. Reads rows and files only, never a network."""
+
+from pathlib import Path
+
+from se_keras.report import tables
+
+FIGURES = ("labels.png", "predicted.png", "gain.png", "spectrograms.png")
+
+
+def write(scores, folder, comparisons=(), about=None, waves=None, title="", seed=0):
+    """Write REPORT/summary.json, table.md and figures/; what an earlier report left there is replaced.
+
+    Args:
+        scores: score rows (`tables.read_scores`, `se_keras.evaluation.evaluate`).
+        folder: REPORT; made where it is missing.
+        comparisons: pairs (system, baseline) to be tested, see `tables.summarise`.
+        about: {metric: what its numbers are: scale, package, version}.
+        waves: {name: float `(samples,)` at 16 kHz} of one utterance for the spectrograms; none where it is None.
+        title: of the spectrograms.
+        seed: of the bootstrap.
+
+    Returns:
+        The summary.
+    """
+    from se_keras.report import figures  # here, so that reading a table does not load matplotlib
+
+    folder = Path(folder)
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    summary = tables.summarise(scores, comparisons, about, seed)
+    tables.write_summary(folder / "summary.json", summary)
+    tables.write_text(folder / "table.md", tables.markdown(summary))
+
+    paths = {name: folder / "figures" / name for name in FIGURES}
+    for path in paths.values():
+        path.unlink(missing_ok=True)
+    colours = figures.palette(summary["systems"])
+    by_system = dict(list(scores.groupby("system", sort=False)))
+    metric = tables.metric_names(scores)[0]
+    scored = {name: rows["pesq_raw"] for name, rows in by_system.items() if "pesq_raw" in rows and rows["pesq_raw"].notna().any()}
+    if scored:
+        figures.label_histogram(scored, paths["labels.png"], colours)
+    if summary["prediction"]:
+        pairs = {name: (by_system[name]["pesq_raw"], by_system[name]["predicted"]) for name in summary["prediction"]}
+        figures.predicted_against_true(pairs, paths["predicted.png"], colours)
+    if "noisy" in by_system and len(by_system) > 1 and summary["averages"][metric]["noisy"]["utterances"]:
+        figures.gain_bars(scores, paths["gain.png"], metric, colours=colours)
+    if waves:
+        figures.spectrograms(waves, paths["spectrograms.png"], title=title)
+    return summary
+
+
+def typical_utterance(scores, system, baseline="noisy"):
+    """The id of an utterance to show: of the middle SNR, the one in which `system` gains its median over `baseline`.
+
+    The gain is in the rows' first metric (raw PESQ by default), so that the choice favours nobody. Where no utterance has both
+    scores it is the first one.
+    """
+    table, _ = tables.paired(scores, tables.metric_names(scores)[0])
+    if table.empty:
+        return scores["id"].iloc[0]
+    snr_db = scores.drop_duplicates("id").set_index("id")["snr_db"].loc[table.index]
+    levels = sorted(snr_db.dropna().unique())
+    if levels:
+        table = table[snr_db == levels[len(levels) // 2]]
+    gain = (table[system] - table[baseline]).sort_values(kind="stable")
+    return gain.index[len(gain) // 2]

@@ -1,0 +1,98 @@
+"""Manifest x systems: enhance, score, one row an utterance and system."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import pandas as pd
+
+from se_keras import mixing, scores
+
+
+def evaluate(rows, systems, scorer, out_csv, batch_size=16, predictor=None, limit=None, progress=True):
+    """Score every system on every utterance and write scores.csv.
+
+    What the score cache holds already, found by recipe, is neither enhanced nor scored again: a run that was interrupted goes
+    on. The rest is enhanced in batches of like length while the scorer's processes score what came before.
+
+    Args:
+        rows: list of `manifest.Utterance`.
+        systems: objects with `.name` (distinct), `.fingerprint` and `.enhance(waves) -> waves`, float32 `(samples,)` each;
+            the fingerprint `scores.NOISY` stands for the mixture itself.
+        scorer: an open `scores.Scorer`; its metrics become columns.
+        out_csv: path of the table, written at the end, atomically.
+        batch_size: utterances enhanced at a time.
+        predictor: callable (system, rows) -> list of Quality-Net's predicted raw PESQ (float or None), called once a system,
+            after its scores; None for no predictions.
+        limit: number of utterances, chosen by `subset`; None for all.
+        progress: show progress bars.
+
+    Returns:
+        DataFrame as written: id, system, speaker, noise_type, snr_db, clean (the clean utterance, "speaker/file"), each
+        metric, predicted, error ("" where there is none); system by system, each in the manifest's order.
+    """
+    rows = subset(rows, limit)
+    records = []
+    for system in systems:
+        results = _score(rows, system, scorer, batch_size, progress)
+        predicted = predictor(system, rows) if predictor else [None] * len(rows)
+        for row, result, value in zip(rows, results, predicted, strict=True):
+            measured = {name: score for name, score in result.items() if name != "error"}
+            records.append({"id": row.id, "system": system.name, "speaker": row.speaker, "noise_type": row.noise_type,
+                            "snr_db": row.snr_db, "clean": f"{row.speaker}/{Path(row.clean).stem}", **measured,
+                            "predicted": value, "error": result["error"] or ""})
+    table = pd.DataFrame(records)
+    numbers = [name for name in table.columns if name not in ("id", "system", "speaker", "noise_type", "clean", "error")]
+    table[numbers] = table[numbers].astype(float)
+    _write_csv(out_csv, table)
+    return table
+
+
+def subset(rows, limit):
+    """At most `limit` rows in the manifest's order, the same ones at every call.
+
+    Every SNR and noise type keeps its share within one row; within these the rows are as good as drawn at random (ordered by
+    a hash of the id), since evenly spaced ones would fall on the same few clean utterances in every condition.
+    """
+    if limit is None or limit >= len(rows):
+        return list(rows)
+
+    def order(number):
+        row = rows[number]
+        return (row.snr_db is None, row.snr_db or 0.0, row.noise_type, hashlib.sha256(row.id.encode()).digest())
+
+    ordered = sorted(range(len(rows)), key=order)
+    return [rows[number] for number in sorted(ordered[(2 * place + 1) * len(rows) // (2 * limit)] for place in range(limit))]
+
+
+def _score(rows, system, scorer, batch_size, progress):
+    """Scores of one system, in the order of `rows`."""
+    if system.fingerprint == scores.NOISY:
+        return scorer.score([scores.mixture_job(row) for row in rows], desc=system.name, progress=progress)
+    recipes = [scores.recipe(row, system.fingerprint) for row in rows]
+    results = scorer.lookup(recipes, [row.id for row in rows])
+    todo = [number for number, result in enumerate(results) if result is None]
+    todo.sort(key=lambda number: -rows[number].used_samples)  # longest first: if memory is too small, the first batch tells
+
+    def jobs():
+        for start in range(0, len(todo), batch_size):
+            batch = todo[start:start + batch_size]
+            enhanced = system.enhance([mixing.pair(rows[number])[0] for number in batch])
+            for number, wave in zip(batch, enhanced, strict=True):
+                yield scores.wave_job(rows[number], wave, recipes[number])
+
+    if todo:
+        for number, result in zip(todo, scorer.score(jobs(), system.name, progress, total=len(todo)), strict=True):
+            results[number] = result
+    return results
+
+
+def _write_csv(path, table):
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        table.to_csv(temporary, index=False)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

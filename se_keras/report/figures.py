@@ -1,0 +1,251 @@
+"""The report's figures: plain arrays or score rows in, one PNG out, its path back.
+
+A system has one colour in all figures of a report (`palette`). No figure opens a window or touches pyplot's state, so all
+of them work in scripts, notebooks and tests alike.
+"""
+
+import os
+from pathlib import Path
+
+import matplotlib
+import matplotlib.ticker
+import numpy as np
+import scipy.signal
+from matplotlib.figure import Figure
+
+from se_keras.report.statistics import agreement, cluster_bootstrap
+from se_keras.report.tables import LABELS, paired, snr_labels
+
+# Okabe and Ito's colours, distinct under the common colour deficiencies; black and grey are kept for clean and noisy.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
+_FIXED = {"clean": "#000000", "noisy": "#7F7F7F"}
+_STYLE = {"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25, "grid.linewidth": 0.6,
+          "axes.axisbelow": True, "axes.titlesize": 11, "axes.labelsize": 10, "legend.fontsize": 9, "legend.frameon": False,
+          "figure.dpi": 100, "savefig.dpi": 150}
+_PESQ = LABELS["pesq_raw"]
+_ITERATION = "Iteration (updates of the enhancer)"
+
+
+def palette(names):
+    """{name: colour}, in order of first appearance; "noisy" is grey and "clean" black wherever they stand."""
+    others = [name for name in dict.fromkeys(names) if name not in _FIXED]
+    return {**_FIXED, **{name: _COLOURS[number % len(_COLOURS)] for number, name in enumerate(others)}}
+
+
+def label_histogram(labels, path, colours=None):
+    """Histogram of true PESQ: what Quality-Net learns from, or is tested on.
+
+    Args:
+        labels: {name: raw PESQ `(n,)`}, such as noisy, enhanced, clean; missing values are left out.
+        path: of the PNG.
+        colours: `palette` of the report.
+    """
+    colours = colours or palette(labels)
+    labels = {name: _finite(values) for name, values in labels.items()}
+    every = np.concatenate(list(labels.values()))
+    edges = np.arange(np.floor(every.min() * 10) / 10, every.max() + 0.1, 0.1)
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _figure(6.4, 4.0)
+        for name, values in labels.items():
+            axes.hist(values, edges, histtype="stepfilled", alpha=0.18, color=colours[name])
+            axes.hist(values, edges, histtype="step", linewidth=1.6, color=colours[name],
+                      label=f"{name}: mean {values.mean():.2f}, n = {len(values):,}")
+        axes.set(xlabel=_PESQ, ylabel="Utterances per 0.1")
+        figure.legend(loc="outside upper center", ncols=min(2, len(labels)))
+        return _save(figure, path)
+
+
+def predicted_against_true(pairs, path, colours=None, max_points=4000):
+    """Scatter of predicted over true PESQ, one panel a kind of speech, with LCC, SRCC and RMSE in the legend.
+
+    Args:
+        pairs: {name: (true `(n,)`, predicted `(n,)`)}, raw PESQ; pairs with a missing value are left out.
+        path: of the PNG.
+        colours: `palette` of the report.
+        max_points: points drawn a panel, evenly spaced in the order given; the numbers are of all.
+    """
+    colours = colours or palette(pairs)
+    values = {name: np.asarray(pair, dtype=float) for name, pair in pairs.items()}
+    every = _finite(np.concatenate([pair.ravel() for pair in values.values()]))
+    limits = (every.min() - 0.1, every.max() + 0.1)
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _figure(3.7 * len(pairs) + 0.4, 4.3, columns=len(pairs), sharey=True)
+        for panel, (name, (true, predicted)) in zip(np.atleast_1d(axes), values.items(), strict=True):
+            numbers = agreement(true, predicted)
+            label = f"LCC {numbers['lcc']:.3f}\nSRCC {numbers['srcc']:.3f}\nRMSE {numbers['rmse']:.3f}\nn = {numbers['count']:,}"
+            step = max(1, len(true) // max_points)
+            panel.plot(limits, limits, color="black", linewidth=0.8, linestyle="--")
+            panel.scatter(true[::step], predicted[::step], s=7, alpha=0.35, linewidths=0, color=colours[name], label=label)
+            panel.set(xlim=limits, ylim=limits, box_aspect=1, title=name, xlabel=f"True {_PESQ}")
+            panel.legend(loc="upper left", handlelength=0, handletextpad=0, markerscale=0)
+        np.atleast_1d(axes)[0].set_ylabel(f"Predicted {_PESQ}")
+        return _save(figure, path)
+
+
+def learning_curve(history, path):
+    """Training and validation against the epoch, from a run's history.csv.
+
+    Args:
+        history: DataFrame with the columns epoch, loss and any number of valid_* (or val_*) ones. The validation loss stands
+            beside the training loss; every other validation column gets a panel below.
+        path: of the PNG.
+    """
+    validation = {name: name.split("_", 1)[1] for name in history.columns if name.startswith(("valid_", "val_"))}
+    panels = [{name: label for name, label in {"loss": "training", **validation}.items() if "loss" in name}]
+    panels += [{name: label} for name, label in validation.items() if "loss" not in name]
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _figure(6.4, 2.2 * len(panels) + 1.2, rows=len(panels), sharex=True)
+        for panel, names in zip(np.atleast_1d(axes), panels, strict=True):
+            for name in names:
+                rows = history[["epoch", name]].dropna()
+                label, colour = ("training", _COLOURS[0]) if name == "loss" else ("validation", _COLOURS[1])
+                panel.plot(rows["epoch"], rows[name], marker="o", markersize=3, label=label, color=colour)
+            label = next(iter(names.values()))
+            panel.set_ylabel("Loss" if "loss" in names else LABELS.get(label, label.upper() if len(label) < 5 else label))
+            if "loss" in names and (history[list(names)].min() > 0).all():
+                panel.set_yscale("log")
+                panel.yaxis.set_major_formatter(matplotlib.ticker.ScalarFormatter())
+                panel.yaxis.set_minor_formatter(matplotlib.ticker.ScalarFormatter())
+        np.atleast_1d(axes)[0].legend()
+        np.atleast_1d(axes)[-1].set_xlabel("Epoch")
+        np.atleast_1d(axes)[0].set_title("Learning curve")
+        return _save(figure, path)
+
+
+def true_pesq_by_iteration(runs, path, colours=None, last=30):
+    """The letter's Fig. 2: true validation PESQ against iteration, fine-tuning through Quality-Net beside going on with MSE.
+
+    Args:
+        runs: {name: (iteration `(n,)`, mean true raw PESQ on validation `(n,)`)}.
+        path: of the PNG.
+        colours: `palette` of the report.
+        last: last iteration shown.
+    """
+    colours = colours or palette(runs)
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _figure(6.0, 3.8)
+        for (name, (iteration, pesq)), marker in zip(runs.items(), _markers(len(runs)), strict=True):
+            iteration, pesq = np.asarray(iteration), np.asarray(pesq, dtype=float)
+            shown = (iteration <= last) & np.isfinite(pesq)
+            axes.plot(iteration[shown], pesq[shown], marker=marker, markersize=4.5, color=colours[name], label=name)
+        axes.set(xlabel=_ITERATION, ylabel=f"True {_PESQ}, validation", title="Fine-tuning", xlim=(-0.02 * last, 1.02 * last))
+        axes.legend()
+        return _save(figure, path)
+
+
+def predicted_and_true_by_iteration(iteration, predicted, true, path, best=None):
+    """The letter's Fig. 5: predicted and true PESQ against iteration; where they part, Quality-Net is being fooled.
+
+    Args:
+        iteration: `(n,)`, updates of the enhancer.
+        predicted, true: `(n,)`, mean raw PESQ on validation.
+        path: of the PNG.
+        best: iteration that was kept; by default that of the highest true PESQ.
+    """
+    iteration, predicted, true = (np.asarray(values, dtype=float) for values in (iteration, predicted, true))
+    best = iteration[np.nanargmax(true)] if best is None else best
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _figure(6.4, 3.8)
+        for values, label, line in ((predicted, "predicted by Quality-Net", {"color": _COLOURS[1], "linestyle": "--"}),
+                                    (true, "true", {"color": _COLOURS[0]})):
+            given = np.isfinite(values)
+            axes.plot(iteration[given], values[given], label=label, **line)
+        value = true[np.argmin(np.abs(iteration - best))]
+        axes.plot([best], [value], "o", color=_COLOURS[0], label=f"kept: iteration {best:g}, true {value:.2f}")
+        axes.set(xlabel=_ITERATION, ylabel=f"{_PESQ}, validation", title="Predicted and true PESQ", xlim=(0, None))
+        axes.legend()
+        return _save(figure, path)
+
+
+def spectrograms(waves, path, sample_rate=16_000, title="", range_db=70):
+    """Spectrograms of one utterance on one scale: 0 dB is the loudest bin of all the waves.
+
+    Args:
+        waves: {name: float `(samples,)`}, such as clean, noisy and the systems.
+        path: of the PNG.
+        sample_rate: Hz.
+        title: over the panels.
+        range_db: lowest level shown, below 0 dB.
+    """
+    transform = scipy.signal.ShortTimeFFT(scipy.signal.windows.hann(512, sym=False), hop=128, fs=sample_rate)
+    levels = {name: np.abs(transform.stft(np.asarray(wave, dtype=float))) for name, wave in waves.items()}
+    loudest = max(level.max() for level in levels.values()) or 1.0
+    with matplotlib.rc_context({**_STYLE, "axes.grid": False}):
+        figure, axes = _figure(8.0, 1.75 * len(waves) + 0.7, rows=len(waves), sharex=True, sharey=True)
+        for panel, (name, level) in zip(np.atleast_1d(axes), levels.items(), strict=True):
+            level_db = 20 * np.log10(np.maximum(level / loudest, 10 ** (-range_db / 20)))  # (bins, frames)
+            image = panel.imshow(level_db, origin="lower", aspect="auto", cmap="magma", vmin=-range_db, vmax=0,
+                                 extent=(0, len(waves[name]) / sample_rate, 0, sample_rate / 2000))
+            panel.set_title(name, loc="left", fontsize=10)
+        figure.supylabel("Frequency (kHz)", fontsize=10)
+        np.atleast_1d(axes)[-1].set_xlabel("Time (s)")
+        figure.colorbar(image, ax=list(np.atleast_1d(axes)), label="Level (dB re loudest bin)", pad=0.02)
+        figure.suptitle(title, fontsize=11)
+        return _save(figure, path)
+
+
+def gain_bars(scores, path, metric="pesq_raw", baseline="noisy", colours=None):
+    """Mean gain over `baseline`, per SNR and per noise type, with 95% intervals over clean utterances.
+
+    Args:
+        scores: score rows (`tables.read_scores`) that hold the baseline and at least one other system.
+        path: of the PNG.
+        metric: name of a metric's column.
+        baseline: the system that the others are measured against.
+        colours: `palette` of the report.
+    """
+    table, _ = paired(scores, metric)
+    colours = colours or palette(table.columns)
+    systems = [system for system in table.columns if system != baseline]
+    utterances = scores.drop_duplicates("id").set_index("id")
+    utterances = utterances.assign(snr=snr_labels(utterances["snr_db"])).loc[table.index]
+    snrs = sorted(set(utterances["snr"]) - {""}, key=lambda label: float(label.split()[0]))
+    groups = [("snr", snrs), ("noise_type", sorted(utterances["noise_type"].unique()))]
+    groups = [(column, labels) for column, labels in groups if labels]
+    with matplotlib.rc_context({**_STYLE, "axes.grid.axis": "y"}):
+        figure, axes = _figure(5.2 * len(groups), 4.0, columns=len(groups), sharey=True)
+        for panel, (column, labels) in zip(np.atleast_1d(axes), groups, strict=True):
+            width = 0.8 / len(systems)
+            for number, system in enumerate(systems):
+                gains = utterances.assign(gain=table[system] - table[baseline])
+                by_group = gains.groupby(column)
+                intervals = [cluster_bootstrap(part["gain"], part["clean"]) for part in map(by_group.get_group, labels)]
+                means = np.array([interval.mean for interval in intervals])
+                spread = np.abs(np.array([[interval.low, interval.high] for interval in intervals]).T - means)
+                panel.bar(np.arange(len(labels)) + (number - (len(systems) - 1) / 2) * width, means, 0.92 * width, label=system,
+                          color=colours[system], yerr=np.nan_to_num(spread), error_kw={"elinewidth": 0.9, "capsize": 2})
+            panel.axhline(0, color="black", linewidth=0.8)
+            turn = 20 if max(map(len, labels)) * len(labels) > 40 else 0
+            panel.set_xticks(np.arange(len(labels)), labels, rotation=turn, ha="right" if turn else "center")
+            panel.set(xlabel="SNR" if column == "snr" else "Noise type")
+        np.atleast_1d(axes)[0].set_ylabel(f"Gain in {LABELS.get(metric, metric)}\nover {baseline}")
+        figure.legend(*np.atleast_1d(axes)[0].get_legend_handles_labels(), loc="outside upper center", ncols=min(4, len(systems)))
+        return _save(figure, path)
+
+
+def _figure(width, height, rows=1, columns=1, **options):
+    """A figure and its axes, in inches, without pyplot: nothing stays open."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(rows, columns, **options)
+
+
+def _save(figure, path):
+    """Write a PNG under a temporary name, then rename; the path back."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        figure.savefig(temporary, format="png")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def _finite(values):
+    values = np.asarray(values, dtype=float)
+    return values[np.isfinite(values)]
+
+
+def _markers(number):
+    return [("o", "s", "^", "D", "v", "P", "X")[index % 7] for index in range(number)]

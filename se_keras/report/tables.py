@@ -1,0 +1,268 @@
+"""Score rows to averages, intervals, tests: one summary, and the tables made of it."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tabulate import tabulate
+
+from se_keras.errors import UserError
+from se_keras.report.statistics import agreement, cluster_bootstrap, paired_test
+
+LABELS = {"pesq_raw": "PESQ (raw P.862)", "pesq_nb": "PESQ (nb, P.862.1)", "pesq_wb": "PESQ (wb, P.862.2)",
+          "stoi": "STOI", "estoi": "ESTOI", "si_sdr": "SI-SDR (dB)"}
+MAIN = ("pesq_raw", "stoi", "pesq_wb", "si_sdr")  # the letter's Table I and what stands beside it
+_TEXT = ("id", "system", "speaker", "noise_type", "clean", "error")  # columns that are not numbers
+_CLUSTERS = {"by_clean_utterance": "clean", "by_speaker": "speaker"}  # what the intervals and tests resample: the column
+_HEADERS = {"by_clean_utterance": "95% by utterance", "by_speaker": "95% by speaker"}
+_SNR_LEVELS = 10  # more distinct SNRs than this (pairs with a measured SNR) are gathered in steps of 5 dB
+
+
+def read_scores(path):
+    """A scores.csv as a DataFrame: one row an utterance and system, missing scores NaN, missing texts "".
+
+    Raises:
+        UserError: no such file, a column that a report needs is missing, a system's score of an utterance stands twice.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; test.py writes it")
+    columns = list(pd.read_csv(path, nrows=0).columns)
+    if missing := sorted({*_TEXT, "snr_db"} - set(columns)):
+        raise UserError(f"{path}: lacks the columns {', '.join(missing)}; expected a scores.csv as test.py writes it")
+    # A speaker named "NA" is a name: only an empty number is a missing one.
+    scores = pd.read_csv(path, dtype=dict.fromkeys(_TEXT, str), keep_default_na=False,
+                         na_values={name: [""] for name in columns if name not in _TEXT})
+    if scores.duplicated(["id", "system"]).any():
+        first = scores[scores.duplicated(["id", "system"])].iloc[0]
+        raise UserError(f"{path}: {first.id} of {first.system} stands twice; run test.py again")
+    return scores
+
+
+def metric_names(scores):
+    """The metrics among the columns of score rows, in their order there."""
+    return [name for name in scores.columns if name not in (*_TEXT, "snr_db", "predicted")]
+
+
+def paired(scores, metric):
+    """One metric as utterances x systems, so that every system is judged on the same utterances.
+
+    Args:
+        scores: score rows.
+        metric: name of a column.
+
+    Returns:
+        (DataFrame with a column a system, index id, without the utterances that lack a finite score of any system;
+        {id: reason} of those utterances).
+    """
+    table = scores.pivot(index="id", columns="system", values=metric).astype(float)
+    table = table.reindex(index=scores["id"].unique(), columns=scores["system"].unique()).replace([np.inf, -np.inf], np.nan)
+    missing = table.isna()
+    errors = scores.assign(error=scores["error"].fillna("")).set_index(["id", "system"])["error"]
+    left_out = {}
+    for name in table.index[missing.any(axis=1)]:
+        systems = list(table.columns[missing.loc[name]])
+        reasons = {system: errors.get((name, system), "") or f"no finite {metric}" for system in systems}
+        left_out[name] = "; ".join(f"{system}: {reason}" for system, reason in reasons.items())
+    return table[~missing.any(axis=1)], left_out
+
+
+def snr_labels(snr_db):
+    """SNRs to labels such as "-6 dB"; "" where there is none. More than ten distinct ones are rounded to steps of 5 dB."""
+    snr_db = np.asarray(snr_db, dtype=float)
+    if len(np.unique(snr_db[np.isfinite(snr_db)])) > _SNR_LEVELS:
+        snr_db = 5 * np.round(snr_db / 5)
+    return [f"{value + 0.0:g} dB" if np.isfinite(value) else "" for value in snr_db]
+
+
+def summarise(scores, comparisons=(), about=None, seed=0):
+    """Averages, intervals, paired tests and counts, ready for JSON (what is unknown is None).
+
+    Args:
+        scores: score rows (`read_scores`, `evaluation.evaluate`).
+        comparisons: pairs (system, baseline); each gives the difference system - baseline in every metric.
+        about: {metric: anything worth keeping with its numbers: scale, package, version}.
+        seed: of the bootstrap and of the permutations.
+
+    Returns:
+        dict with systems, utterances, clean_utterances, speakers, snrs, metrics (`about`),
+        averages {metric: {system: mean, by_clean_utterance, by_speaker (95% intervals), per_snr, utterances}},
+        comparisons [system, baseline, metric, difference, the same intervals, tests by clean utterance and by speaker],
+        prediction {system: lcc, srcc, rmse, count} of the predicted against the true raw PESQ,
+        left_out {metric: {id: reason}}: utterances without a score of some system, left out for all systems of that metric.
+    """
+    systems, names = list(scores["system"].unique()), metric_names(scores)
+    utterances = scores.drop_duplicates("id").set_index("id")
+    utterances = utterances.assign(snr=snr_labels(utterances["snr_db"]))
+    levels = sorted(set(utterances["snr"]) - {""}, key=lambda label: float(label.split()[0]))
+    summary = {"systems": systems, "utterances": len(utterances), "clean_utterances": int(utterances["clean"].nunique()),
+               "speakers": int(utterances["speaker"].nunique()), "snrs": levels, "metrics": about or {},
+               "averages": {}, "comparisons": [], "prediction": {}, "left_out": {}}
+    for metric in names:
+        table, left_out = paired(scores, metric)
+        rows = utterances.loc[table.index]
+        if left_out:
+            summary["left_out"][metric] = left_out
+        summary["averages"][metric] = {
+            system: {**_mean(table[system], rows, seed), "utterances": len(table),
+                     "per_snr": {level: table.loc[rows["snr"] == level, system].mean() for level in levels}}
+            for system in systems}
+        for system, baseline in comparisons:
+            difference = table[system] - table[baseline]
+            tests = {f"test_{by}": paired_test(difference, rows[column], seed=seed) if len(table) else None
+                     for by, column in _CLUSTERS.items()}
+            mean = _mean(difference, rows, seed)
+            summary["comparisons"].append({"system": system, "baseline": baseline, "metric": metric,
+                                           "difference": mean.pop("mean"), **mean, **tests})
+    if "predicted" in scores and "pesq_raw" in scores:
+        for system, rows in scores.groupby("system", sort=False):
+            if rows["predicted"].notna().any():
+                summary["prediction"][system] = agreement(rows["pesq_raw"], rows["predicted"])
+    return _plain(summary)
+
+
+def _mean(values, rows, seed):
+    """{"mean", "by_clean_utterance": [low, high], "by_speaker": [low, high]} of scores or differences."""
+    if len(values) == 0:
+        return {"mean": None, **dict.fromkeys(_CLUSTERS, [None, None])}
+    intervals = {by: cluster_bootstrap(values, rows[column], seed=seed) for by, column in _CLUSTERS.items()}
+    return {"mean": float(values.mean()), **{by: [interval.low, interval.high] for by, interval in intervals.items()}}
+
+
+def _plain(value):
+    """The same in JSON's types: NumPy numbers as Python's, NaN as None."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def write_text(path, text):
+    """Write a text file under a temporary name, then rename."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def write_summary(path, summary):
+    """Write a summary as JSON, atomically."""
+    write_text(path, json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def markdown(summary):
+    """The whole report as Markdown: scores, paired comparisons, agreement of Quality-Net, what was left out."""
+    parts = ["# Scores\n", _about_rows(summary), scores_table(summary, "github"), _notes(summary)]
+    if summary["comparisons"]:
+        parts += ["## Paired differences\n", comparisons_table(summary, "github"),
+                  "p: two-sided sign-flip permutation test (in brackets Wilcoxon's signed-rank test) on the mean difference\n"
+                  "of each clean utterance, or of each speaker; not corrected for the number of comparisons.\n"]
+    if summary["prediction"]:
+        parts += ["## Predicted against true PESQ (raw P.862)\n", prediction_table(summary, "github")]
+    return "\n".join(part for part in parts if part)
+
+
+def terminal(summary):
+    """The same for a terminal: the scores, what was left out, and the paired differences in the first metric."""
+    parts = [scores_table(summary, "simple", intervals=["by_clean_utterance"]), _notes(summary)]
+    if summary["comparisons"]:
+        parts.append(comparisons_table(summary, "simple", metrics=_shown(summary)[:1]))
+    if summary["prediction"]:
+        parts += ["Quality-Net's predicted against true PESQ (raw P.862)", prediction_table(summary, "simple")]
+    return "\n".join(part for part in parts if part)
+
+
+def scores_table(summary, style="github", intervals=("by_clean_utterance", "by_speaker")):
+    """The letter's Table I: metric x system down, SNRs and the average with its 95% intervals across.
+
+    Args:
+        summary: of `summarise`.
+        style: a table format of tabulate.
+        intervals: which of the two to show.
+    """
+    body = []
+    for metric in _shown(summary):
+        for number, (system, entry) in enumerate(summary["averages"][metric].items()):
+            body.append(["" if number else LABELS.get(metric, metric), system,
+                         *(_number(metric, entry["per_snr"][level]) for level in summary["snrs"]),
+                         _number(metric, entry["mean"]), *(_interval(metric, entry[by]) for by in intervals)])
+    headers = ["Metric", "System", *summary["snrs"], "Average", *(_HEADERS[by] for by in intervals)]
+    return _tabulate(body, headers, style, text=(0, 1))
+
+
+def comparisons_table(summary, style="github", metrics=None):
+    """One line a pair of systems and metric: difference, intervals and p-values by clean utterance and by speaker."""
+    metrics = metrics or _shown(summary)
+    body = []
+    for entry in (entry for metric in metrics for entry in summary["comparisons"] if entry["metric"] == metric):
+        metric = entry["metric"]
+        cells = []
+        for by in _CLUSTERS:
+            test = entry[f"test_{by}"]
+            cells += [_interval(metric, entry[by], "+"), f"{_p(test['p_sign_flip'])} ({_p(test['p_wilcoxon'])})" if test else ""]
+        body.append([LABELS.get(metric, metric), f"{entry['system']} - {entry['baseline']}",
+                     _number(metric, entry["difference"], "+"), *cells])
+    headers = ["Metric", "Systems", "Difference"]
+    for by in _CLUSTERS:
+        headers += [_HEADERS[by], "p"]
+    return _tabulate(body, headers, style, text=(0, 1))
+
+
+def prediction_table(summary, style="github"):
+    """LCC, SRCC and RMSE of Quality-Net for each system."""
+    body = [[system, *(f"{entry[name]:.3f}" if entry[name] is not None else "" for name in ("lcc", "srcc", "rmse")), entry["count"]]
+            for system, entry in summary["prediction"].items()]
+    return _tabulate(body, ["Speech of", "LCC", "SRCC", "RMSE", "Utterances"], style, text=(0,))
+
+
+def _about_rows(summary):
+    return (f"{summary['utterances']:,} utterances from {summary['clean_utterances']:,} clean ones of {summary['speakers']:,} "
+            "speakers. Averages are over utterances;\n95% intervals by a cluster bootstrap over clean utterances "
+            "(mixtures of one sentence are not independent)\nand over speakers.\n")
+
+
+def _notes(summary):
+    """What was left out, named and counted; "" where nothing was."""
+    names = {}
+    for metric, entries in summary["left_out"].items():
+        for name, reason in entries.items():
+            names.setdefault((name, reason), []).append(metric)
+    if not names:
+        return ""
+    total = len({name for name, _ in names})
+    lines = [f"{total:,} of {summary['utterances']:,} utterances lack a score and are in no system's average of the metrics named:"]
+    lines += [f"- {name} ({', '.join(metrics)}): {reason}" for (name, reason), metrics in list(names.items())[:5]]
+    if len(names) > 5:
+        lines.append(f"- and {len(names) - 5:,} more, in summary.json")
+    return "\n" + "\n".join(lines) + "\n"
+
+
+def _shown(summary):
+    """Metrics that the tables show: the letter's and what stands beside them, or all where it is none of these."""
+    return [name for name in MAIN if name in summary["averages"]] or list(summary["averages"])
+
+
+def _p(value):
+    return "<0.0001" if value < 1e-4 else f"{value:.4f}"
+
+
+def _digits(metric):
+    return 2 if metric == "si_sdr" else 3
+
+
+def _number(metric, value, sign=""):
+    return "" if value is None else f"{value:{sign}.{_digits(metric)}f}"
+
+
+def _interval(metric, interval, sign=""):
+    return "" if interval[0] is None else f"{_number(metric, interval[0], sign)} to {_number(metric, interval[1], sign)}"
+
+
+def _tabulate(body, headers, style, text):
+    align = ["left" if column in text else "right" for column in range(len(headers))]
+    return tabulate(body, headers, tablefmt=style, colalign=align if body else None, disable_numparse=True) + "\n"
