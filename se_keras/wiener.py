@@ -49,8 +49,9 @@ def wiener_gain(power):
     for t in heard:
         noise, presence_mean = _track(power[t], noise, presence_mean)
         noise = np.maximum(noise, smallest)
-        posterior = np.maximum(power[t] / noise - 1, 0)  # P[gamma - 1], [EM84] (52)
-        xi = posterior if speech is None else DECISION_DIRECTED * speech / noise + (1 - DECISION_DIRECTED) * posterior  # [EM84] (51)
+        xi = np.maximum(power[t] / noise - 1, 0)  # P[gamma - 1], [EM84] (52)
+        if speech is not None:
+            xi = DECISION_DIRECTED * speech / noise + (1 - DECISION_DIRECTED) * xi  # [EM84] (51)
         wiener = xi / (1 + xi)
         speech = wiener ** 2 * power[t]
         gain[t] = np.maximum(wiener, GAIN_FLOOR)

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-
 from conftest import speech_like
+
 from se_keras import metrics, mixing
 from se_keras.stft import stft
 from se_keras.wiener import GAIN_FLOOR, Wiener, wiener_gain
