@@ -16,7 +16,7 @@ def add_arguments(parser):
     parser.add_argument("--root", required=True, type=Path, help="folder that holds TIMIT/TRAIN and TIMIT/TEST, or these two")
     parser.add_argument("--noise", required=True, type=Path, metavar="HU100", help="folder of n1.wav ... n100.wav")
     parser.add_argument("--test-noise", required=True, type=Path, metavar="N",
-                        help="N/<noise type>/*.wav for the test, such as engine, white, street, baby_cry (the letter names no source)")
+                        help="N/<noise type>/*.wav for the test, such as engine, white, street, baby_cry (the letter: no source)")
     parser.add_argument("--noise-types", type=Path, default=NOISE_TYPES, metavar="CSV",
                         help="number, type and split of each of Hu's sounds")
     parser.add_argument("--train-utterances", type=int, default=300, help="drawn from TRAIN")
@@ -125,8 +125,8 @@ def hu_noises(folder, table):
             else:
                 noises[row["split"]].setdefault(row["type"], []).append(found[number])
     if missing:
-        raise UserError(f"{folder}: lacks {len(missing)} of the sounds in {table.name} ({', '.join(missing[:3])} ...); expected Hu's "
-                        "n1.wav ... n100.wav; where some are left out on purpose, give --noise-types a table without them")
+        raise UserError(f"{folder}: lacks {len(missing)} of the sounds in {table.name} ({', '.join(missing[:3])} ...); expected "
+                        "Hu's n1.wav ... n100.wav; where some are left out on purpose, give --noise-types a table without them")
     if not all(noises.values()):
         raise UserError(f"{table}: names no sound for {' and '.join(split for split in noises if not noises[split])}")
     return noises

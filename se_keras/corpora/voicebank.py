@@ -86,7 +86,8 @@ def find_pairs(root, part):
     """
     found = [find_folder(root, name) for name in FOLDERS[part]]
     if None in found:
-        raise UserError(f"{root}: holds no {FOLDERS[part][found.index(None)]} with wav files; {LAYOUT}; --download fetches what is missing")
+        raise UserError(f"{root}: holds no {FOLDERS[part][found.index(None)]} with wav files; {LAYOUT}; "
+                        "--download fetches what is missing")
     clean, noisy = ({path.name: path for path in protocol.audio_files(folder)} for folder in found)
     if single := sorted(clean.keys() ^ noisy.keys()):
         path = clean.get(single[0]) or noisy[single[0]]
