@@ -1,12 +1,17 @@
 """Evaluation: one row an utterance and system, nothing done twice, and no row lost to an interruption."""
 
 import dataclasses
+import importlib.util
+import json
+import re
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import speech_like
+from conftest import ROOT, speech_like
 
 from se_keras import audio, evaluation, manifest, mixing, scores
 from se_keras.errors import UserError
@@ -170,3 +175,102 @@ def test_subset_is_stable_and_bounded():
     rows = protocol(10)
     assert evaluation.subset(rows, 30) == evaluation.subset(list(rows), 30)
     assert evaluation.subset(rows, None) == evaluation.subset(rows, 1000) == rows
+
+
+# --- test.py ---------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def script():
+    """test.py as a module (`import test` would be Python's own)."""
+    spec = importlib.util.spec_from_file_location("test_script", ROOT / "test.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def data(rows, tmp_path):
+    """A data folder with a test manifest of six mixtures."""
+    manifest.write(tmp_path / "data" / "test.jsonl", rows)
+    return tmp_path / "data"
+
+
+def test_script_writes_the_report(script, data, tmp_path, capsys):
+    out = tmp_path / "report"
+    arguments = ["--data", str(data), "--systems", "noisy", "wiener", "--out", str(out), "--workers", "1",
+                 "--metrics", "pesq_raw", "si_sdr"]
+    script.main(arguments)
+    printed = capsys.readouterr().out
+    assert printed.rstrip().endswith(f"report: {out}")
+    assert "PESQ (raw P.862)" in printed and "wiener - noisy" in printed and "subset" not in printed
+    assert sorted(path.name for path in out.iterdir()) == ["figures", "scores.csv", "summary.json", "table.md"]
+    assert sorted(path.name for path in (out / "figures").iterdir()) == ["gain.png", "labels.png", "spectrograms.png"]
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["utterances"] == 6 and summary["speakers"] == 2 and summary["systems"] == ["noisy", "wiener"]
+    assert "pesq 0." in summary["metrics"]["pesq_raw"]["version"]
+    table = tables.read_scores(out / "scores.csv")
+    assert len(table) == 12 and table["error"].eq("").all()
+
+    written = (out / "scores.csv").read_bytes(), (out / "summary.json").read_bytes()
+    script.main([*arguments, "--limit", "4"])
+    assert "A subset: 4 of 6 utterances" in capsys.readouterr().out
+    assert len(tables.read_scores(out / "scores.csv")) == 8
+    script.main(arguments)
+    assert written == ((out / "scores.csv").read_bytes(), (out / "summary.json").read_bytes())  # the same every time
+
+
+def test_script_runs_without_tensorflow(data, tmp_path):
+    """Classical systems need no network: a table of them costs no TensorFlow."""
+    arguments = ["test.py", "--data", str(data), "--out", str(tmp_path / "report"), "--metrics", "si_sdr", "--workers", "1"]
+    code = (f"import sys, runpy\nsys.argv = {arguments}\ntry:\n    runpy.run_path('test.py', run_name='__main__')\n"
+            "except SystemExit as end:\n    sys.exit(end.code or 'tensorflow' in sys.modules)")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "SI-SDR (dB)" in done.stdout
+
+
+BAD = {
+    "no data folder": (["--data", "nowhere"], "there is no folder nowhere; make one with data/prepare.py"),
+    "unknown metric": (["--metrics", "pesqq"], "unknown metric 'pesqq'; known: pesq_raw"),
+    "unknown system": (["--systems", "noisy", "blstmm"], "blstmm: no such model; shipped:"),
+    "system twice": (["--systems", "noisy", "wiener", "noisy"], "noisy is listed twice"),
+    "no manifest": (["--split", "valid"], "valid.jsonl: no such manifest"),
+    "limit": (["--limit", "0"], "--limit is 0, expected 1 or more"),
+    "unwritable": (["--out", "/proc/report"], "/proc/report: cannot be written"),
+    "unknown Quality-Net": (["--quality-net", "qq"], "qq: no such model"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_script_refuses_before_any_work(name, script, data, tmp_path, monkeypatch):
+    arguments, message = BAD[name]
+    monkeypatch.setattr(evaluation, "evaluate", lambda *arguments: pytest.fail("work began"))
+    with pytest.raises(UserError, match=re.escape(message)):
+        script.main(["--data", str(data), "--systems", "noisy", "--out", str(tmp_path / "report"), *arguments])
+    assert not (tmp_path / "report").exists()
+
+
+def test_script_exit_code(tmp_path):
+    done = subprocess.run([sys.executable, ROOT / "test.py", "--data", "nowhere", "--out", tmp_path / "r"],
+                          capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and done.stderr.startswith("error: --data") and done.stderr.count("\n") == 1
+
+
+def test_names_are_told_apart(script):
+    assert script.distinct_names(["noisy", "mse"], ["noisy", "runs/mse"]) == ["noisy", "mse"]
+    assert script.distinct_names(["blstm", "blstm"], ["runs/a/blstm", "runs/b/blstm"]) == ["a/blstm", "b/blstm"]
+    assert script.distinct_names(["blstm", "blstm"], ["runs/first", "runs/second"]) == ["first", "second"]  # named by their cards
+    assert script.distinct_names(["noisy", "noisy"], ["noisy", "runs/noisy"]) == ["noisy", "runs/noisy"]
+    assert script.distinct_names(["b", "b", "c"], ["x/b.weights.h5", "y/b.weights.h5", "c"]) == ["x/b", "y/b", "c"]
+    with pytest.raises(UserError, match="runs/a is listed twice"):
+        script.distinct_names(["b", "b"], ["runs/a", "runs/a/"])
+
+
+def test_which_pairs_are_tested(script):
+    assert script.comparisons(["noisy", "wiener", "dnn", "mse", "quality"]) == [
+        ("quality", "mse"), ("mse", "dnn"), ("quality", "dnn"),
+        ("wiener", "noisy"), ("dnn", "noisy"), ("mse", "noisy"), ("quality", "noisy")]
+    assert script.comparisons(["mse", "quality"]) == [("quality", "mse")]
+    assert script.comparisons(["wiener", "noisy"]) == [("wiener", "noisy")]
+    assert script.comparisons(["noisy"]) == []

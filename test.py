@@ -1,0 +1,109 @@
+"""Score systems on a test manifest: a table with intervals and paired tests, and a report folder.
+
+A system is noisy (the mixture itself), wiener, a shipped model's name, a weights file, or a run folder of train.py or
+finetune.py. Every score is kept in the data folder: what was scored before is neither enhanced nor scored again.
+
+examples:
+  python test.py --data data/demo --systems noisy wiener blstm-mse blstm-qnet --out runs/report
+      the table of the README on the demo's test set; runs/report holds scores.csv, summary.json, table.md and figures/
+  python test.py --data data/demo --systems noisy runs/mse runs/finetuned --out runs/quick --limit 200 --quality-net quality-net
+      two runs of one's own on 200 test mixtures, and how well Quality-Net predicts their PESQ
+
+Paired tests: the last system against the one before it, every later trained system against the first, and all against noisy.
+"""
+
+from pathlib import Path
+
+from se_keras import cli, manifest, metrics
+from se_keras.errors import UserError
+
+UNTRAINED = ("noisy", "wiener")
+
+
+def distinct_names(names, given):
+    """Names that differ: systems that share one are called by the end of their path, as long as it takes to tell them apart.
+
+    Raises:
+        UserError: the same system twice.
+    """
+    paths = [Path(one.removesuffix(".weights.h5").removesuffix(".json")).resolve().parts for one in given]
+    if len(set(paths)) < len(paths):
+        twice = next(one for one, path in zip(given, paths, strict=True) if paths.count(path) > 1)
+        raise UserError(f"--systems: {twice} is listed twice; list each system once")
+    length, labels = 0, names
+    while len(set(labels)) < len(labels):
+        length += 1
+        labels = ["/".join(path[-length:]) if names.count(name) > 1 and one not in UNTRAINED else name
+                  for name, one, path in zip(names, given, paths, strict=True)]
+    return labels
+
+
+def comparisons(names):
+    """Pairs (system, baseline) to be tested, see above."""
+    systems = [name for name in names if name != "noisy"]
+    trained = [name for name in names if name not in UNTRAINED]
+    pairs = list(zip(systems[-1:], systems[-2:-1], strict=False)) + [(later, trained[0]) for later in trained[1:]]
+    pairs += [(name, "noisy") for name in systems if "noisy" in names]
+    return list(dict.fromkeys(pairs))
+
+
+def main(argv=None):
+    parser = cli.parser(__doc__)
+    parser.add_argument("--data", required=True, metavar="DIR", help="a folder made by data/prepare.py")
+    parser.add_argument("--systems", nargs="+", default=["noisy", "wiener"], metavar="SYSTEM",
+                        help="names, weights files, run folders")
+    parser.add_argument("--out", required=True, metavar="REPORT", help="folder for the report; an earlier one there is replaced")
+    parser.add_argument("--split", choices=("test", "valid"), default="test", help="the manifest to score on")
+    parser.add_argument("--limit", type=int, metavar="N", help="score N utterances only, each SNR and noise type in its share")
+    parser.add_argument("--metrics", nargs="+", default=list(metrics.NAMES), metavar="METRIC",
+                        help="of " + ", ".join(metrics.NAMES))
+    parser.add_argument("--quality-net", metavar="NAME|RUN", help="predict raw PESQ with this Quality-Net, beside the true one")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes that score; one a core where not given")
+    parser.add_argument("--on-error", choices=("row", "fail"), default="row",
+                        help="what a metric refuses (silence, under a quarter second): a row with its reason, or stop")
+    parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="utterances enhanced at a time")
+    args = parser.parse_args(argv)
+
+    # Everything that can be wrong is found here, before anything long begins.
+    chosen = [metrics.get(name) for name in dict.fromkeys(args.metrics)]
+    for name in ("limit", "workers", "batch_size"):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            raise UserError(f"--{name.replace('_', '-')} is {getattr(args, name)}, expected 1 or more")
+    data, out = Path(args.data), Path(args.out)
+    if not data.is_dir():
+        raise UserError(f"--data: there is no folder {data}; make one with data/prepare.py (python data/prepare.py --help)")
+    every = manifest.read(data / f"{args.split}.jsonl")
+
+    from se_keras import evaluation, mixing, pretrained, report, scores  # after the cheap checks: these take a moment
+    from se_keras.enhancer import load_system
+    from se_keras.report import tables
+
+    systems = [load_system(name) for name in args.systems]
+    for system, name in zip(systems, distinct_names([system.name for system in systems], args.systems), strict=True):
+        system.name = name
+    predictor = pretrained.load_quality_net(args.quality_net) if args.quality_net else None
+    cli.check_writable(out)
+
+    rows = evaluation.subset(every, args.limit)
+    if len(rows) < len(every):
+        print(f"A subset: {len(rows):,} of {len(every):,} utterances of {args.split}.jsonl, each SNR and noise type in its share")
+    with scores.Scorer([metric.name for metric in chosen], data / "scores", args.workers, args.on_error) as scorer:
+        table = evaluation.evaluate(rows, systems, scorer, out / "scores.csv", args.batch_size, predictor)
+
+    shown = [system for system in systems if system.name != "noisy"][-2:]  # beside clean and noisy, in the spectrograms
+    baseline = "noisy" if "noisy" in args.systems else systems[0].name
+    typical = report.typical_utterance(table, systems[-1].name, baseline)
+    row = next(row for row in rows if row.id == typical)
+    noisy, clean = mixing.pair(row)
+    waves = {"clean": clean, "noisy": noisy, **{system.name: system.enhance([noisy])[0] for system in shown}}
+    level = "" if row.snr_db is None else f" at {row.snr_db:g} dB"
+    about = {metric.name: {"scale": metric.scale, "range": list(metric.range), "higher_is_better": metric.higher_is_better,
+                           "version": metric.version} for metric in chosen}
+    summary = report.write(table, out, comparisons([system.name for system in systems]), about, waves,
+                           f"{row.id}: {row.noise_type}{level}")
+    print(tables.terminal(summary))
+    print(f"report: {out}")
+
+
+if __name__ == "__main__":
+    cli.run(main)
