@@ -179,10 +179,9 @@ _cache = None  # the worker's own connection
 
 def _start_worker(cache_folder):
     global _cache
-    from threadpoolctl import threadpool_limits
-
     import pesq  # noqa: F401  imported before the first job, so that no job waits for it
     import pystoi  # noqa: F401
+    from threadpoolctl import threadpool_limits
 
     threadpool_limits(1)  # one thread a process: the pool itself fills the cores
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle

@@ -23,7 +23,7 @@ SAMPLE_RATE = 16_000  # Hz
 
 
 def raw_to_nb(raw):
-    """MOS-LQO of P.862.1 of a raw P.862 score; number or array. 4.5 gives 4.5486, -0.5 gives 1.0166."""
+    """MOS-LQO of P.862.1 of a raw P.862 score; number or array. 4.5 gives 4.5486, -0.5 gives 1.0168."""
     return _to_lqo(raw, NB)
 
 
