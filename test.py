@@ -85,8 +85,8 @@ def main(argv=None):
     cli.check_writable(out)
 
     rows = evaluation.subset(every, args.limit)
-    if len(rows) < len(every):
-        print(f"A subset: {len(rows):,} of {len(every):,} utterances of {args.split}.jsonl, each SNR and noise type in its share")
+    part = f", a subset: {len(rows):,} of {len(every):,} utterances, each SNR and noise type in its share"
+    note = f"Scored on {data / args.split}.jsonl{part if len(rows) < len(every) else ''}."
     with scores.Scorer([metric.name for metric in chosen], data / "scores", args.workers, args.on_error) as scorer:
         table = evaluation.evaluate(rows, systems, scorer, out / "scores.csv", args.batch_size, predictor)
 
@@ -100,7 +100,7 @@ def main(argv=None):
     about = {metric.name: {"scale": metric.scale, "range": list(metric.range), "higher_is_better": metric.higher_is_better,
                            "version": metric.version} for metric in chosen}
     summary = report.write(table, out, comparisons([system.name for system in systems]), about, waves,
-                           f"{row.id}: {row.noise_type}{level}")
+                           f"{row.id}: {row.noise_type}{level}", note)
     print(tables.terminal(summary))
     print(f"report: {out}")
 

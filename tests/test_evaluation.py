@@ -214,7 +214,8 @@ def test_script_writes_the_report(script, data, tmp_path, capsys):
 
     written = (out / "scores.csv").read_bytes(), (out / "summary.json").read_bytes()
     script.main([*arguments, "--limit", "4"])
-    assert "A subset: 4 of 6 utterances" in capsys.readouterr().out
+    assert "a subset: 4 of 6 utterances" in capsys.readouterr().out
+    assert "a subset: 4 of 6 utterances" in (out / "table.md").read_text()
     assert len(tables.read_scores(out / "scores.csv")) == 8
     script.main(arguments)
     assert written == ((out / "scores.csv").read_bytes(), (out / "summary.json").read_bytes())  # the same every time

@@ -217,7 +217,7 @@ def test_one_clean_utterance_has_no_interval():
 
 
 def test_table_as_printed():
-    summary = tables.summarise(make_scores(), COMPARISONS)
+    summary = tables.summarise(make_scores(), COMPARISONS, note="A subset.")
     lines = tables.scores_table(summary).splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert cells[0] == ["Metric", "System", "-6 dB", "0 dB", "12 dB", "Average", "95% by utterance", "95% by speaker"]
@@ -226,6 +226,8 @@ def test_table_as_printed():
     assert [row[0] for row in cells[2:] if row[0]] == ["PESQ (raw P.862)", "STOI", "PESQ (wb, P.862.2)", "SI-SDR (dB)"]
     assert "| quality - mse   |       +0.150 |   +0.150 to +0.150 | 0.0312 (0.0312) |" in tables.markdown(summary)
     terminal = tables.terminal(summary)
+    assert terminal.startswith("A subset.\n")
+    assert "\nA subset.\n36 utterances from 6 clean ones of 3 speakers." in tables.markdown(summary)
     assert "|" not in terminal and "quality - noisy" in terminal and max(map(len, terminal.splitlines())) < 132
 
 

@@ -7,7 +7,7 @@ from se_keras.report import tables
 FIGURES = ("labels.png", "predicted.png", "gain.png", "spectrograms.png")
 
 
-def write(scores, folder, comparisons=(), about=None, waves=None, title="", seed=0):
+def write(scores, folder, comparisons=(), about=None, waves=None, title="", note="", seed=0):
     """Write REPORT/summary.json, table.md and figures/; what an earlier report left there is replaced.
 
     Args:
@@ -17,6 +17,7 @@ def write(scores, folder, comparisons=(), about=None, waves=None, title="", seed
         about: {metric: what its numbers are: scale, package, version}.
         waves: {name: float `(samples,)` at 16 kHz} of one utterance for the spectrograms; none where it is None.
         title: of the spectrograms.
+        note: what the tables say first.
         seed: of the bootstrap.
 
     Returns:
@@ -26,7 +27,7 @@ def write(scores, folder, comparisons=(), about=None, waves=None, title="", seed
 
     folder = Path(folder)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
-    summary = tables.summarise(scores, comparisons, about, seed)
+    summary = tables.summarise(scores, comparisons, about, note, seed)
     tables.write_summary(folder / "summary.json", summary)
     tables.write_text(folder / "table.md", tables.markdown(summary))
 

@@ -77,17 +77,18 @@ def snr_labels(snr_db):
     return [f"{value + 0.0:g} dB" if np.isfinite(value) else "" for value in snr_db]
 
 
-def summarise(scores, comparisons=(), about=None, seed=0):
+def summarise(scores, comparisons=(), about=None, note="", seed=0):
     """Averages, intervals, paired tests and counts, ready for JSON (what is unknown is None).
 
     Args:
         scores: score rows (`read_scores`, `evaluation.evaluate`).
         comparisons: pairs (system, baseline); each gives the difference system - baseline in every metric.
         about: {metric: anything worth keeping with its numbers: scale, package, version}.
+        note: what the tables say first, such as which manifest was scored, or that it is a subset.
         seed: of the bootstrap and of the permutations.
 
     Returns:
-        dict with systems, utterances, clean_utterances, speakers, snrs, metrics (`about`),
+        dict with note, systems, utterances, clean_utterances, speakers, snrs, metrics (`about`),
         averages {metric: {system: mean, by_clean_utterance, by_speaker (95% intervals), per_snr, utterances}},
         comparisons [system, baseline, metric, difference, the same intervals, tests by clean utterance and by speaker],
         prediction {system: lcc, srcc, rmse, count} of the predicted against the true raw PESQ,
@@ -97,8 +98,9 @@ def summarise(scores, comparisons=(), about=None, seed=0):
     utterances = scores.drop_duplicates("id").set_index("id")
     utterances = utterances.assign(snr=snr_labels(utterances["snr_db"]))
     levels = sorted(set(utterances["snr"]) - {""}, key=lambda label: float(label.split()[0]))
-    summary = {"systems": systems, "utterances": len(utterances), "clean_utterances": int(utterances["clean"].nunique()),
-               "speakers": int(utterances["speaker"].nunique()), "snrs": levels, "metrics": about or {},
+    summary = {"note": note, "systems": systems, "utterances": len(utterances),
+               "clean_utterances": int(utterances["clean"].nunique()), "speakers": int(utterances["speaker"].nunique()),
+               "snrs": levels, "metrics": about or {},
                "averages": {}, "comparisons": [], "prediction": {}, "left_out": {}}
     for metric in names:
         table, left_out = paired(scores, metric)
@@ -169,7 +171,7 @@ def markdown(summary):
 
 def terminal(summary):
     """The same for a terminal: the scores, what was left out, and the paired differences in the first metric."""
-    parts = [scores_table(summary, "simple", intervals=["by_clean_utterance"]), _notes(summary)]
+    parts = [summary["note"], scores_table(summary, "simple", intervals=["by_clean_utterance"]), _notes(summary)]
     if summary["comparisons"]:
         parts.append(comparisons_table(summary, "simple", metrics=_shown(summary)[:1]))
     if summary["prediction"]:
@@ -221,8 +223,9 @@ def prediction_table(summary, style="github"):
 
 
 def _about_rows(summary):
-    return (f"{summary['utterances']:,} utterances from {summary['clean_utterances']:,} clean ones of {summary['speakers']:,} "
-            "speakers. Averages are over utterances;\n95% intervals by a cluster bootstrap over clean utterances "
+    note = summary["note"] and summary["note"] + "\n"
+    return (f"{note}{summary['utterances']:,} utterances from {summary['clean_utterances']:,} clean ones of "
+            f"{summary['speakers']:,} speakers. Averages are over utterances;\n95% intervals by a cluster bootstrap over clean utterances "
             "(mixtures of one sentence are not independent)\nand over speakers.\n")
 
 
