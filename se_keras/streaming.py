@@ -3,7 +3,6 @@
 import contextlib
 import io
 import os
-import re
 import tempfile
 import uuid
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy as np
 import soundfile as sf
 import soxr
 
+from se_keras import audio
 from se_keras.audio import SAMPLE_RATE
 from se_keras.errors import UserError
 
@@ -22,8 +22,6 @@ FULL_SCALE = 1 - 2 ** -15  # the largest 16-bit sample
 PCM_BITS = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
 FORMATS = {f".{name.lower()}": name for name in sf.available_formats() if name != "RAW"} | {
     ".aif": "AIFF", ".aifc": "AIFF", ".oga": "OGG", ".opus": "OGG", ".sph": "NIST", ".snd": "AU"}  # suffix -> container
-_CUT = re.compile(r"(?:data|SSND|Data Size)\s*: (\d+) \(should be (\d+)\)")  # libsndfile's log of a header that promises too much
-_UNKNOWN_BYTES = 2 ** 31 - 2 ** 16  # from here on, programs that write to a pipe mean "length not known"
 _UNKNOWN_FRAMES = 2 ** 62  # libsndfile's count where a stream does not say its length
 
 
@@ -70,8 +68,7 @@ def enhance_file(system, source, target, piece_s=PIECE_S, overlap_s=OVERLAP_S, p
             unknown suffix or cannot be written; pieces shorter than two overlaps.
     """
     source, target = Path(source), Path(target)
-    if not 0 <= 2 * overlap_s < piece_s:
-        raise UserError(f"pieces of {piece_s} s that overlap by {overlap_s} s: a piece must be longer than two overlaps")
+    check_pieces(piece_s, overlap_s)
     check_target(source, target)
     with open_source(source) as file:
         rate, channels = file.samplerate, file.channels
@@ -89,6 +86,17 @@ def enhance_file(system, source, target, piece_s=PIECE_S, overlap_s=OVERLAP_S, p
     return Report(total / rate, rate, channels, gain, rate > SAMPLE_RATE)
 
 
+def check_pieces(piece_s, overlap_s=OVERLAP_S):
+    """See that pieces of `piece_s` seconds that overlap by `overlap_s` leave something between two overlaps; else UserError."""
+    if not 0 <= 2 * overlap_s < piece_s < float("inf"):
+        raise UserError(f"pieces of {piece_s:g} s that overlap by {overlap_s:g} s: a piece must be longer than two overlaps")
+
+
+def is_audio(path):
+    """True for a file, not hidden, whose suffix names an audio format."""
+    return path.suffix.lower() in FORMATS and not path.name.startswith(".") and path.is_file()
+
+
 def open_source(path):
     """A `soundfile.SoundFile` to read from.
 
@@ -101,15 +109,12 @@ def open_source(path):
         file = sf.SoundFile(str(path))
     except (sf.LibsndfileError, TypeError) as error:
         raise UserError(f"{path}: not a readable audio file ({str(error) or 'damaged or truncated'})") from None
-    cut = _CUT.search(file.extra_info)
-    if file.frames == 0:
-        reason = "holds no samples (zero-length or empty file)"
-    elif cut and int(cut[2]) < int(cut[1]) < _UNKNOWN_BYTES:
-        reason = f"truncated, its header announces {cut[1]} bytes of audio and {cut[2]} are there; fetch or export it again"
-    else:
+    declared = audio._declared_frames(file, path)
+    if file.frames and declared <= file.frames:
         return file
     file.close()
-    raise UserError(f"{path}: {reason}")
+    raise UserError(f"{path}: truncated, {file.frames} of {declared} samples can be read; fetch or export it again"
+                    if declared else f"{path}: holds no samples (zero-length or empty file)")
 
 
 def check_target(source, target):

@@ -1,0 +1,117 @@
+"""Enhance recordings: noisy files in, enhanced files out, of any length and sample rate, mono or stereo."""
+
+import math
+import sys
+from pathlib import Path
+
+import soundfile as sf
+from tabulate import tabulate
+from tqdm import tqdm
+
+from se_keras import cli, streaming
+from se_keras.enhancer import load_system
+from se_keras.errors import UserError
+from se_keras.pretrained import DEFAULT_ENHANCER
+
+DESCRIPTION = """Enhance noisy speech: files or whole folders, any sample rate, mono or stereo, any length.
+
+  python enhance.py noisy.wav --out enhanced.wav        one file
+  python enhance.py recordings/ --out enhanced/         a folder, subfolders kept
+  python enhance.py a.flac b.wav --out enhanced/        several files
+
+The output has the input's sample rate, channels and length, sample for sample; the suffix of the output names its format.
+The enhancer works at 16 kHz: content above 8 kHz is dropped. Where the output would clip, the whole file is scaled by one gain.
+A file that cannot be enhanced is reported at the end, and the others are done."""
+
+
+def main(argv=None):
+    parser = cli.parser(DESCRIPTION)
+    parser.add_argument("inputs", nargs="+", metavar="IN", help="audio files, or folders searched for them with their subfolders")
+    parser.add_argument("--out", required=True, metavar="PATH",
+                        help="a file for one input file, else a folder; what it holds under the same names is replaced")
+    parser.add_argument("--enhancer", default=DEFAULT_ENHANCER, metavar="NAME|RUN",
+                        help="a shipped model, a run folder of train.py or finetune.py, or wiener: the classical filter")
+    parser.add_argument("--piece", type=float, default=streaming.PIECE_S, metavar="SECONDS",
+                        help="files longer than two pieces are enhanced piece by piece; shorter pieces take less memory")
+    args = parser.parse_args(argv)
+    streaming.check_pieces(args.piece)
+    jobs = plan(args.inputs, args.out)
+    system = load_system(args.enhancer)
+    done, failed = [], []
+    with tqdm(total=sum(duration_s(source) for source, _ in jobs), disable=None,
+              bar_format="{l_bar}{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}<{remaining}]") as bar:
+        try:
+            for source, target in jobs:
+                bar.set_description(source.name)
+                try:
+                    report = streaming.enhance_file(system, source, target, args.piece, progress=bar.update)
+                    done.append((target, f"{report.duration_s:.2f} s", f"{report.sample_rate} Hz", report.channels, notice(report)))
+                except UserError as error:
+                    failed.append(error)
+        except KeyboardInterrupt:
+            bar.close()
+            print(f"\ninterrupted: {len(done)} of {len(jobs)} files are enhanced, the others are as they were")
+            return 130
+    if done:
+        print(tabulate(done, headers=("enhanced by " + system.name, "length", "rate", "channels", "notice"), disable_numparse=True))
+    for error in failed:
+        print(f"error: {error}", file=sys.stderr)
+    return 2 if failed else 0
+
+
+def plan(inputs, out):
+    """Which file goes where: a list of (source, target) paths.
+
+    Raises:
+        UserError: an input that does not exist, a folder without audio, an output that cannot be what it must be (a file or a
+            folder), lies over its input, or two inputs that would get one name.
+    """
+    to_folder = str(out).endswith("/") or Path(out).is_dir()
+    inputs, out = [Path(item) for item in inputs], Path(out)
+    if len(inputs) == 1 and inputs[0].is_file() and out.suffix and not to_folder:
+        streaming.check_target(inputs[0], out)
+        return [(inputs[0], out)]
+    if out.is_file() or (out.suffix.lower() in streaming.FORMATS and not to_folder):
+        raise UserError(f"{out}: names a file; a folder is expected for several files or a folder")
+    jobs = {}
+    for item in inputs:
+        if item.is_dir():
+            if item.resolve() == out.resolve():
+                raise UserError(f"{out}: input and output are the same folder; name another output")
+            found = [path for path in sorted(item.rglob("*"))
+                     if streaming.is_audio(path) and not path.resolve().is_relative_to(out.resolve())]  # not what came out before
+            if not found:
+                raise UserError(f"{item}: a folder without audio files ({', '.join(sorted(streaming.FORMATS))})")
+        elif item.is_file():
+            found = [item]
+        else:
+            raise UserError(f"{item}: no such file or folder")
+        for source in found:
+            target = out / (source.relative_to(item) if item.is_dir() else source.name)
+            if target in jobs:
+                raise UserError(f"{jobs[target]} and {source} would both be written to {target}; enhance them into two folders")
+            streaming.check_target(source, target)
+            jobs[target] = source
+    return [(source, target) for target, source in jobs.items()]
+
+
+def duration_s(path):
+    """Seconds of audio by the file's header, for the progress bar; 0 where it cannot be read."""
+    try:
+        return sf.info(str(path)).duration
+    except sf.LibsndfileError:
+        return 0
+
+
+def notice(report):
+    """What a user should know of a file's output, in words."""
+    said = []
+    if report.gain != 1:
+        said.append(f"scaled by {20 * math.log10(report.gain):.1f} dB, or it would clip")
+    if report.dropped_above_8k:
+        said.append("content above 8 kHz dropped")
+    return "; ".join(said)
+
+
+if __name__ == "__main__":
+    cli.run(main)

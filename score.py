@@ -1,0 +1,168 @@
+"""Score recordings against their clean references: Quality-Net's predicted PESQ beside the true metrics."""
+
+import json
+import math
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import scipy.signal
+from tabulate import tabulate
+from tqdm import tqdm
+
+from se_keras import audio, cli, metrics, pretrained, streaming
+from se_keras.errors import UserError
+from se_keras.metrics.pesq import raw_to_nb
+from se_keras.stft import Stft
+
+DESCRIPTION = """Score degraded or enhanced speech against its clean reference.
+
+  python score.py --degraded enhanced.wav --reference clean.wav
+  python score.py --degraded enhanced/ --reference clean/          folders, paired by file name without suffix
+  python score.py --degraded enhanced.wav --reference clean.wav --json
+
+Predicted PESQ comes from Quality-Net, on the raw scale of P.862 (-0.5 to 4.5, narrow band) and mapped to MOS-LQO by P.862.1; the
+metrics beside it are measured. Files are resampled to 16 kHz and their channels averaged. The degraded signal's level does not
+matter. What has no score (silence, under a quarter second) is empty in the table, null in JSON, and its reason is said."""
+HEADERS = {"predicted_pesq_raw": "PESQ raw\npredicted", "predicted_pesq_nb": "PESQ nb\npredicted", "pesq_raw": "PESQ raw",
+           "pesq_nb": "PESQ nb", "pesq_wb": "PESQ wb", "stoi": "STOI", "estoi": "ESTOI", "si_sdr": "SI-SDR\ndB"}
+FRAME = Stft().hop_length  # samples that the two lengths may differ by
+
+
+def main(argv=None):
+    parser = cli.parser(DESCRIPTION)
+    parser.add_argument("--degraded", required=True, metavar="X", help="an audio file, or a folder of them")
+    parser.add_argument("--reference", metavar="Y", help="the clean file, or the folder of clean files")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--quality-net", default=pretrained.DEFAULT_QUALITY_NET, metavar="NAME|RUN",
+                        help="a shipped Quality-Net, a run folder of train.py quality-net, or none: measure only")
+    args = parser.parse_args(argv)
+    pairs = pair_files(args.degraded, args.reference)
+    predictor = None if args.quality_net == "none" else pretrained.load_quality_net(args.quality_net)
+
+    rows, notes, failed = [], Counter(), []
+    for degraded, reference in tqdm(pairs, desc="scoring", disable=len(pairs) == 1 or None):
+        try:
+            waves = read_pair(degraded, reference, notes)
+        except UserError as error:
+            failed.append(error)
+            continue
+        rows.append({"degraded": str(degraded), "reference": str(reference), **score(*waves, predictor)})
+    for note, count in notes.items():
+        print(f"note: {count} of {2 * len(pairs)} files {note}", file=sys.stderr)
+    if rows:
+        print(json.dumps(as_json(rows, args.quality_net), indent=2) if args.json else as_table(rows))
+    for error in failed:
+        print(f"error: {error}", file=sys.stderr)
+    return 2 if failed else 0
+
+
+def pair_files(degraded, reference):
+    """Pairs of (degraded, reference) paths: two files, or two folders paired by file name without suffix.
+
+    Raises:
+        UserError: no reference, a missing file or folder, a file against a folder, a folder without audio, a name that stands
+            twice in a folder, degraded files without a reference.
+    """
+    if reference is None:
+        raise UserError("--reference is missing: PESQ, STOI, SI-SDR and this Quality-Net all compare with the clean speech; "
+                        "name the clean file or folder")
+    degraded, reference = Path(degraded), Path(reference)
+    for path in (degraded, reference):
+        if not path.exists():
+            raise UserError(f"{path}: no such file or folder")
+    if degraded.is_dir() != reference.is_dir():
+        raise UserError(f"{degraded} and {reference}: one is a file and one a folder; name two files or two folders")
+    if degraded.is_file():
+        return [(degraded, reference)]
+    ours, theirs = by_stem(degraded), by_stem(reference)
+    if lone := sorted(set(ours) - set(theirs)):
+        raise UserError(f"{reference}: holds no reference for {len(lone)} of {len(ours)} files of {degraded}: "
+                        f"{', '.join(lone[:5])}{' ...' if len(lone) > 5 else ''}; a pair has one name, its suffix aside")
+    return [(path, theirs[stem]) for stem, path in ours.items()]
+
+
+def by_stem(folder):
+    """{file name without suffix: path} of the audio files in a folder and its subfolders."""
+    found = {}
+    for path in sorted(filter(streaming.is_audio, folder.rglob("*"))):
+        if path.stem in found:
+            raise UserError(f"{found[path.stem]} and {path} have one name, by which pairs are found; rename one")
+        found[path.stem] = path
+    if not found:
+        raise UserError(f"{folder}: a folder without audio files ({', '.join(sorted(streaming.FORMATS))})")
+    return found
+
+
+def read_pair(degraded, reference, notes):
+    """The two waves, float32 `(samples,)` at 16 kHz, of one length; `notes` counts the files to which something was done.
+
+    Raises:
+        UserError: an unreadable file, or lengths that differ by more than a frame.
+    """
+    waves = []
+    for path in (degraded, reference):
+        wave, rate = audio.read_any_rate(path)
+        waves.append(audio.resample(wave, rate, audio.SAMPLE_RATE))
+        if rate != audio.SAMPLE_RATE:
+            notes[f"resampled from {rate} to {audio.SAMPLE_RATE} Hz, the rate of every score here"] += 1
+    lengths = [len(wave) for wave in waves]
+    if abs(lengths[0] - lengths[1]) > FRAME:
+        raise UserError(f"{degraded} holds {lengths[0]} samples at 16 kHz and {reference} {lengths[1]}, expected the same "
+                        f"within {FRAME}; is it the same recording? cut both to one length")
+    if lengths[0] != lengths[1]:
+        notes["cut to the length of the other one of its pair"] += 1
+    return [wave[:min(lengths)] for wave in waves]
+
+
+def score(degraded, reference, predictor):
+    """Predicted and measured scores of a pair: {name: float or None}, and "error": the reasons for every None, or None."""
+    row = metrics.evaluate(metrics.NAMES, reference, degraded)
+    if predictor is None:
+        return row
+    raw = None
+    if degraded.any() and reference.any():
+        raw = float(predictor.predict_raw([(match_level(degraded, reference), reference)])[0])
+    return {"predicted_pesq_raw": raw, "predicted_pesq_nb": None if raw is None else raw_to_nb(raw), **row}
+
+
+def match_level(degraded, reference):
+    """`degraded` times the gain that makes the reference in it as loud as the reference.
+
+    A recording may come at any level, but Quality-Net has learned from mixtures, in which the speech is as loud as its
+    reference. The gain is <s, s> / max |<s, x>| over all delays, so a delay does not matter, nor the sign.
+    """
+    peak = np.abs(scipy.signal.correlate(degraded.astype(np.float64), reference.astype(np.float64), method="fft")).max()
+    return degraded * np.float32(np.sum(np.square(reference, dtype=np.float64)) / peak)
+
+
+def means(rows):
+    """Mean over the rows that have the score, for every score."""
+    names = [name for name in HEADERS if name in rows[0]]
+    values = {name: [row[name] for row in rows if row[name] is not None and math.isfinite(row[name])] for name in names}
+    return {name: float(np.mean(found)) if found else None for name, found in values.items()}
+
+
+def as_json(rows, quality_net):
+    """What --json prints: infinite scores (SI-SDR of identical signals) become null, which JSON can say."""
+    def finite(value):
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    pairs = [{name: finite(value) for name, value in row.items()} for row in rows]
+    return {"quality_net": quality_net, "pairs": pairs, "mean": means(rows)}
+
+
+def as_table(rows):
+    """One line a pair, the mean under several, the reasons for empty cells below."""
+    mean = means(rows)
+    lines = [[Path(row["degraded"]).name, *(row[name] for name in mean)] for row in rows]
+    if len(rows) > 1:
+        lines += [["mean", *mean.values()]]
+    headers = ["degraded", *(HEADERS[name] for name in mean)]
+    reasons = [f"{Path(row['degraded']).name}: {row['error']}" for row in rows if row["error"]]
+    return "\n".join([tabulate(lines, headers=headers, floatfmt=".3f"), *reasons])
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,261 @@
+"""enhance.py and score.py as a user runs them: files and folders in and out, notices, errors, exit codes."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile as sf
+from conftest import ROOT, speech_like
+
+import enhance
+import score
+from se_keras import metrics, pretrained, streaming
+from se_keras.errors import UserError
+from se_keras.metrics.pesq import raw_to_nb
+from se_keras.wiener import Wiener
+
+
+def run(script, *arguments):
+    """A script in a process of its own, with a TensorFlow that cannot be imported: nothing here may ask for it."""
+    code = ("import sys, runpy; sys.modules['tensorflow'] = None; sys.argv = sys.argv[1:]; "
+            "runpy.run_path(sys.argv[0], run_name='__main__')")
+    return subprocess.run([sys.executable, "-c", code, ROOT / f"{script}.py", *map(str, arguments)], cwd=ROOT, capture_output=True,
+                          text=True, timeout=120)
+
+
+def noisy_speech(seconds=2.0, seed=0, level=0.05):
+    wave = speech_like(seconds, seed)
+    return wave + (level * np.random.default_rng(seed).standard_normal(len(wave))).astype(np.float32)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Recordings of several kinds, with one that cannot be read among them."""
+    root = tmp_path / "given"
+    (root / "sub").mkdir(parents=True)
+    sf.write(root / "a.wav", noisy_speech(), 16_000)
+    sf.write(root / "sub" / "b.flac", np.stack([noisy_speech(2, 1, 0.01)[:20_000], noisy_speech(2, 2, 0.01)[:20_000]], 1), 44_100)
+    (root / "sub" / "bad.wav").write_text("no audio")
+    (root / "sub" / "notes.txt").write_text("no audio either")
+    return root
+
+
+def test_a_folder_with_a_bad_file_among_good_ones(folder, tmp_path):
+    result = run("enhance", folder, "--out", tmp_path / "out", "--enhancer", "wiener")
+    assert result.returncode == 2
+    assert "error: " in result.stderr and "bad.wav: not a readable audio file" in result.stderr and "Traceback" not in result.stderr
+    out = tmp_path / "out"
+    assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*.*")) == ["a.wav", "sub/b.flac"]
+    info = sf.info(out / "sub" / "b.flac")
+    assert (info.samplerate, info.channels, info.frames, info.subtype) == (44_100, 2, 20_000, "PCM_16")
+    assert "content above 8 kHz dropped" in result.stdout and "2.00 s" in result.stdout
+    expected, = Wiener().enhance([sf.read(folder / "a.wav", dtype="float32")[0]])
+    np.testing.assert_allclose(sf.read(out / "a.wav")[0], expected, atol=1 / 32768)
+
+
+def test_one_file_to_a_file(folder, tmp_path):
+    result = run("enhance", folder / "a.wav", "--out", tmp_path / "clean.flac", "--enhancer", "wiener")
+    assert result.returncode == 0, result.stderr
+    assert sf.info(tmp_path / "clean.flac").frames == 32_000
+
+
+@pytest.mark.parametrize("script", ("enhance", "score"))
+def test_help_teaches(script):
+    result = run(script, "--help")
+    assert result.returncode == 0 and f"python {script}.py" in result.stdout
+
+
+def test_where_outputs_go(folder, tmp_path):
+    a, b, out = folder / "a.wav", folder / "sub" / "b.flac", tmp_path / "out"
+    assert enhance.plan([a], out / "x.wav") == [(a, out / "x.wav")]
+    assert enhance.plan([a], out) == [(a, out / "a.wav")]
+    assert enhance.plan([a, b], out) == [(a, out / "a.wav"), (b, out / "b.flac")]
+    assert enhance.plan([a], f"{tmp_path}/v1.2/") == [(a, tmp_path / "v1.2" / "a.wav")]
+    assert [target for _, target in enhance.plan([folder], out)] == [out / "a.wav", out / "sub" / "b.flac", out / "sub" / "bad.wav"]
+
+
+def test_earlier_outputs_inside_the_input_are_not_inputs(folder):
+    (folder / "out").mkdir()
+    sf.write(folder / "out" / "a.wav", np.zeros(100), 16_000)
+    assert folder / "out" / "a.wav" not in [source for source, _ in enhance.plan([folder], folder / "out")]
+
+
+def test_outputs_that_cannot_be(folder, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "other").mkdir()
+    sf.write(tmp_path / "other" / "a.wav", np.zeros(100), 16_000)
+    for inputs, out, message in (
+            ([tmp_path / "missing.wav"], "out", "missing.wav: no such file or folder"),
+            ([tmp_path / "empty"], "out", "without audio files"),
+            ([folder], "out.wav", "a folder is expected"),
+            ([folder], "given/a.wav", "a folder is expected"),
+            ([folder], "given", "the same folder"),
+            ([folder / "a.wav"], "given", "the same file"),
+            ([folder / "a.wav"], "given/a.wav", "the same file"),
+            ([folder / "a.wav"], "out.mp9", "names no audio format"),
+            ([folder / "a.wav", tmp_path / "other" / "a.wav"], "out", "would both be written")):
+        with pytest.raises(UserError, match=message):
+            enhance.plan(inputs, tmp_path / out)
+
+
+def test_arguments_are_checked_before_a_model_is_loaded(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(enhance, "load_system", lambda name: pytest.fail("loaded"))
+    with pytest.raises(UserError, match="longer than two overlaps"):
+        enhance.main([str(folder), "--out", str(tmp_path / "out"), "--piece", "3"])
+    with pytest.raises(UserError, match="no such file"):
+        enhance.main([str(folder / "c.wav"), "--out", str(tmp_path / "out")])
+
+
+def test_an_unknown_enhancer_is_told(folder, tmp_path):
+    result = run("enhance", folder, "--out", tmp_path / "out", "--enhancer", "no-such-model")
+    assert result.returncode == 2 and result.stderr.startswith("error: no-such-model: no such model")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_gain_against_clipping_is_said(folder, tmp_path, monkeypatch, capsys):
+    class Louder(Wiener):
+        def enhance(self, waves):
+            return [wave * np.float32(2 / np.abs(wave).max()) for wave in waves]
+
+    monkeypatch.setattr(enhance, "load_system", lambda name: Louder())
+    assert enhance.main([str(folder / "a.wav"), "--out", str(tmp_path / "out")]) == 0
+    assert "scaled by -6.0 dB, or it would clip" in capsys.readouterr().out  # 20 log10(1/2)
+
+
+def test_ctrl_c_keeps_what_is_done(folder, tmp_path, monkeypatch, capsys):
+    enhance_file = streaming.enhance_file
+
+    def interrupted(system, source, *arguments, **more):
+        if source.name == "b.flac":
+            raise KeyboardInterrupt
+        return enhance_file(system, source, *arguments, **more)
+
+    monkeypatch.setattr(streaming, "enhance_file", interrupted)
+    assert enhance.main([str(folder), "--out", str(tmp_path / "out"), "--enhancer", "wiener"]) == 130
+    assert "interrupted: 1 of 3 files" in capsys.readouterr().out
+    assert [path.name for path in (tmp_path / "out").rglob("*.*")] == ["a.wav"]
+
+
+# score.py
+
+
+class Predictor:
+    """A Quality-Net that predicts the degraded signal's level over its reference's, in bel: any mismatch shows."""
+
+    def predict_raw(self, pairs):
+        return [np.log10(np.sum(np.square(degraded)) / np.sum(np.square(clean))) for degraded, clean in pairs]
+
+
+@pytest.fixture
+def pair(shared, tmp_path):
+    """Clean and noisy real speech: (degraded path, reference path, degraded wave, reference wave)."""
+    clean, _ = sf.read(sorted((shared / "data" / "speech" / "test").rglob("*.flac"))[0], dtype="float32")
+    noisy = clean + np.float32(0.3 * np.std(clean)) * np.random.default_rng(0).standard_normal(len(clean)).astype(np.float32)
+    for name, wave in (("noisy", noisy), ("clean", clean)):
+        (tmp_path / name).mkdir()
+        sf.write(tmp_path / name / "one.wav", wave, 16_000, subtype="FLOAT")
+    return tmp_path / "noisy" / "one.wav", tmp_path / "clean" / "one.wav", noisy, clean
+
+
+def test_scores_are_the_metrics(pair):
+    degraded, reference, noisy, clean = pair
+    result = run("score", "--degraded", degraded, "--reference", reference, "--json", "--quality-net", "none")
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout)["pairs"][0]
+    assert found["degraded"] == str(degraded) and found["error"] is None
+    for name in metrics.NAMES:
+        assert found[name] == pytest.approx(metrics.get(name).function(clean, noisy), abs=1e-4), name
+
+
+def test_a_table_with_predictions_and_mean(pair, monkeypatch, capsys):
+    degraded, reference, noisy, clean = pair
+    sf.write(degraded.with_name("two.flac"), clean, 16_000)
+    sf.write(reference.with_name("two.wav"), clean, 16_000)
+    monkeypatch.setattr(pretrained, "load_quality_net", lambda name: Predictor())
+    assert score.main(["--degraded", str(degraded.parent), "--reference", str(reference.parent)]) == 0
+    out = capsys.readouterr().out
+    assert all(word in out for word in ("predicted", "PESQ raw", "PESQ wb", "STOI", "SI-SDR", "one.wav", "two.flac", "mean"))
+
+
+@pytest.mark.parametrize("gain_db", (-20, 20))
+@pytest.mark.parametrize("delay", (0, 37))
+def test_level_of_the_degraded_signal_does_not_matter(pair, gain_db, delay):
+    _, _, noisy, clean = pair
+    noisy = np.roll(noisy, delay)
+    one = score.score(noisy, clean, Predictor())
+    other = score.score(noisy * np.float32(10 ** (gain_db / 20)), clean, Predictor())
+    # noise 0.3 times as large as speech, uncorrelated with it: the energy grows by 1 + 0.09, whatever level it came at
+    assert one["predicted_pesq_raw"] == pytest.approx(np.log10(1.09), abs=0.01)
+    for name in ("predicted_pesq_raw", "predicted_pesq_nb", *metrics.NAMES):
+        assert other[name] == pytest.approx(one[name], abs=0.005), name
+    assert one["predicted_pesq_nb"] == raw_to_nb(one["predicted_pesq_raw"])
+
+
+def test_other_rates_are_resampled_and_said(pair, tmp_path):
+    _, reference, noisy, _ = pair
+    import soxr
+
+    sf.write(tmp_path / "noisy44.wav", soxr.resample(noisy, 16_000, 44_100), 44_100, subtype="FLOAT")
+    result = run("score", "--degraded", tmp_path / "noisy44.wav", "--reference", reference, "--json", "--quality-net", "none")
+    assert "1 of 2 files resampled from 44100 to 16000 Hz" in result.stderr
+    assert json.loads(result.stdout)["pairs"][0]["si_sdr"] == pytest.approx(20 * np.log10(1 / 0.3), abs=0.5)
+
+
+def test_what_has_no_score_says_why(tmp_path, capsys):
+    for name, wave in (("silent", np.zeros(16_000)), ("clean", speech_like(1)), ("short", speech_like(1)[8_000:10_000])):
+        sf.write(tmp_path / f"{name}.wav", wave, 16_000)
+
+    def scored(degraded, reference):
+        assert score.main(["--degraded", str(tmp_path / degraded), "--reference", str(tmp_path / reference), "--json",
+                           "--quality-net", "none"]) == 0
+        return json.loads(capsys.readouterr().out)["pairs"][0]
+
+    row = scored("silent.wav", "clean.wav")
+    assert row["pesq_raw"] is None and "digital silence" in row["error"]
+    row = scored("short.wav", "short.wav")
+    assert row["pesq_wb"] is None and "1/4 s" in row["error"]
+    assert row["si_sdr"] is None  # infinite for identical signals: JSON has no infinity
+
+
+def test_silence_is_not_predicted():
+    row = score.score(np.zeros(16_000, np.float32), speech_like(1), Predictor())
+    assert row["predicted_pesq_raw"] is None and row["predicted_pesq_nb"] is None and "digital silence" in row["error"]
+
+
+def test_lengths_may_differ_by_a_frame(tmp_path, capsys):
+    sf.write(tmp_path / "clean.wav", speech_like(2), 16_000)
+    sf.write(tmp_path / "frame.wav", noisy_speech(2)[:-256], 16_000)
+    sf.write(tmp_path / "more.wav", noisy_speech(2)[:-257], 16_000)
+    common = ["--reference", str(tmp_path / "clean.wav"), "--quality-net", "none"]
+    assert score.main(["--degraded", str(tmp_path / "frame.wav"), *common]) == 0
+    assert "cut to the length" in capsys.readouterr().err
+    assert score.main(["--degraded", str(tmp_path / "more.wav"), *common]) == 2
+    assert "holds 31743 samples at 16 kHz" in capsys.readouterr().err
+
+
+def test_a_bad_pair_among_good_ones(pair, capsys):
+    degraded, reference, _, clean = pair
+    degraded.with_name("bad.wav").write_text("no audio")
+    sf.write(reference.with_name("bad.wav"), clean, 16_000)
+    assert score.main(["--degraded", str(degraded.parent), "--reference", str(reference.parent), "--quality-net", "none"]) == 2
+    printed = capsys.readouterr()
+    assert "one.wav" in printed.out and "bad.wav: not a readable audio file" in printed.err
+
+
+def test_without_a_reference():
+    result = run("score", "--degraded", "x.wav")
+    assert result.returncode == 2 and result.stderr.startswith("error: --reference is missing")
+
+
+def test_files_that_make_no_pairs(tmp_path):
+    for name in ("d/a.wav", "d/b.wav", "r/a.wav", "twice/a.wav", "twice/more/a.flac", "empty/readme.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        sf.write(tmp_path / name, np.zeros(10), 16_000) if not name.endswith("txt") else (tmp_path / name).write_text("")
+    for degraded, reference, message in (
+            ("d", "r", "no reference for 1 of 2 files of .*: b;"), ("d/a.wav", "r", "one is a file and one a folder"),
+            ("r", "twice", "have one name"), ("empty", "r", "without audio files"), ("d/c.wav", "r/a.wav", "no such file")):
+        with pytest.raises(UserError, match=message):
+            score.pair_files(tmp_path / degraded, tmp_path / reference)
+    assert score.pair_files(tmp_path / "r", tmp_path / "d") == [(tmp_path / "r" / "a.wav", tmp_path / "d" / "a.wav")]
