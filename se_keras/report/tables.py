@@ -225,8 +225,9 @@ def prediction_table(summary, style="github"):
 def _about_rows(summary):
     note = summary["note"] and summary["note"] + "\n"
     return (f"{note}{summary['utterances']:,} utterances from {summary['clean_utterances']:,} clean ones of "
-            f"{summary['speakers']:,} speakers. Averages are over utterances;\n95% intervals by a cluster bootstrap over clean utterances "
-            "(mixtures of one sentence are not independent)\nand over speakers.\n")
+            f"{summary['speakers']:,} speakers. Averages are over utterances;\n"
+            "95% intervals by a cluster bootstrap over clean utterances (mixtures of one sentence are not independent)\n"
+            "and over speakers.\n")
 
 
 def _notes(summary):
