@@ -127,6 +127,8 @@ def show(corpus, out):
 
 def write_wavs(out, splits):
     """DIR/wavs/{split}/{clean,noisy}/<id>.wav; a pair that would clip is scaled by one gain, kept in DIR/wavs/gains.csv."""
+    hours = sum(count["hours"] for count in splits.values())
+    cli.check_writable(out / "wavs", need_mb=50 + hours * 3600 * audio.SAMPLE_RATE * 4 / 1e6)  # two files of two bytes a sample
     gains = ["split,id,gain\n"]
     for split in splits:
         for row in tqdm(manifest.read(out / f"{split}.jsonl"), desc=f"{split}: writing wavs", unit="mixture", disable=None):

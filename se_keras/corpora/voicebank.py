@@ -190,7 +190,7 @@ def _transfer(url, part, had):
         with open(part, "ab" if resumed else "wb") as file, tqdm(
                 desc=part.name.removesuffix(".part"), total=total or None, initial=had if resumed else 0, unit="B", unit_scale=True,
                 disable=None) as bar:
-            for chunk in response.iter_content(1 << 20):
+            for chunk in response.iter_content(1 << 16):  # what is lost of a chunk when the connection breaks
                 file.write(chunk)
                 bar.update(len(chunk))
     return not total or part.stat().st_size == total
