@@ -42,9 +42,12 @@ def read_any_rate(path):
     try:
         with sf.SoundFile(str(path)) as file:
             declared, rate = _declared_frames(file, path), file.samplerate
-            wave = file.read(dtype="float32", always_2d=True)
+            pieces = [np.zeros((0, file.channels), np.float32)]
+            while len(piece := file.read(1 << 22, dtype="float32", always_2d=True)):
+                pieces.append(piece)
     except (sf.LibsndfileError, RuntimeError) as error:
         raise UserError(f"{path}: not a readable audio file ({error})") from None
+    wave = np.concatenate(pieces)
     if len(wave) == 0:
         raise UserError(f"{path}: holds no samples (zero-length or empty file)")
     if len(wave) < declared:
@@ -56,7 +59,7 @@ def read_any_rate(path):
 
 
 def _declared_frames(file, path):
-    """Frames that the header promises; for WAV and NIST SPHERE, libsndfile's own count is what the cut file still holds."""
+    """Frames that the header promises, 0 where it does not say; libsndfile's count of a cut WAV or SPHERE file is what is left."""
     if file.format == "NIST":
         with open(path, "rb") as raw:
             found = re.search(rb"sample_count -i (\d+)", raw.read(1024))
@@ -64,7 +67,7 @@ def _declared_frames(file, path):
     found = re.search(r"^data : (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)
     if found and int(found[2]) < int(found[1]) < 0x7FFFFF00:  # larger ones are placeholders, written by tools that stream
         return int(found[1]) * file.frames // max(int(found[2]), 1)
-    return file.frames
+    return file.frames if file.frames < 1 << 62 else 0  # flac written to a pipe
 
 
 @functools.lru_cache(maxsize=1024)

@@ -46,8 +46,8 @@ def pair(row):
     if row.noisy is not None:
         noisy = audio.read_cached(row.noisy)
         if min(len(clean), len(noisy)) < row.samples:
-            raise UserError(f"{row.id}: clean and noisy hold {len(clean)} and {len(noisy)} samples, the manifest says {row.samples}; "
-                            "run data/prepare.py again")
+            raise UserError(f"{row.id}: clean and noisy hold {len(clean)} and {len(noisy)} samples, the manifest says "
+                            f"{row.samples}; run data/prepare.py again")
         noisy, clean = noisy[:row.samples], clean[:row.samples]
     else:
         if len(clean) != row.samples:

@@ -479,7 +479,7 @@ def test_voicebank_lengths(tmp_path):
     row = run_voicebank(root, tmp_path / "out")["test"][0]
     assert row.samples == 8_000 - 256 == len(mixing.pair(row)[0])
     sf.write(clean, audio.read(clean)[:-1], 16_000)
-    with pytest.raises(UserError, match="p232_001.wav and .*p232_001.wav hold 7743 and 8000 samples at 16 kHz, more than 256 apart"):
+    with pytest.raises(UserError, match="p232_001.wav and .*p232_001.wav hold 7743 and 8000 samples at 16 kHz, more than"):
         run_voicebank(root, tmp_path / "other")
     assert not (tmp_path / "other").exists()
 
