@@ -42,12 +42,9 @@ def read_any_rate(path):
     try:
         with sf.SoundFile(str(path)) as file:
             declared, rate = _declared_frames(file, path), file.samplerate
-            pieces = [np.zeros((0, file.channels), np.float32)]
-            while len(piece := file.read(1 << 22, dtype="float32", always_2d=True)):
-                pieces.append(piece)
+            wave = file.read(dtype="float32", always_2d=True)
     except (sf.LibsndfileError, RuntimeError) as error:
         raise UserError(f"{path}: not a readable audio file ({error})") from None
-    wave = np.concatenate(pieces)
     if len(wave) == 0:
         raise UserError(f"{path}: holds no samples (zero-length or empty file)")
     if len(wave) < declared:
@@ -59,7 +56,9 @@ def read_any_rate(path):
 
 
 def _declared_frames(file, path):
-    """Frames that the header promises, 0 where it does not say; libsndfile's count of a cut WAV or SPHERE file is what is left."""
+    """Frames that the header promises; for WAV and NIST SPHERE, libsndfile's own count is what a cut file still holds."""
+    if file.frames > 1 << 62:  # libsndfile can neither count nor seek in it
+        raise UserError(f"{path}: does not say its length (a flac written to a pipe); write it again, to a file")
     if file.format == "NIST":
         with open(path, "rb") as raw:
             found = re.search(rb"sample_count -i (\d+)", raw.read(1024))
@@ -67,7 +66,7 @@ def _declared_frames(file, path):
     found = re.search(r"^data : (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)
     if found and int(found[2]) < int(found[1]) < 0x7FFFFF00:  # larger ones are placeholders, written by tools that stream
         return int(found[1]) * file.frames // max(int(found[2]), 1)
-    return file.frames if file.frames < 1 << 62 else 0  # flac written to a pipe
+    return file.frames
 
 
 @functools.lru_cache(maxsize=1024)

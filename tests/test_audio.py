@@ -85,14 +85,15 @@ def test_a_streamed_wav_with_a_placeholder_length_is_whole(tmp_path, wave):
     assert len(audio.read(tmp_path / "a.wav")) == len(wave)
 
 
-def test_a_streamed_flac_without_a_length_is_whole(tmp_path, wave):
+def test_a_streamed_flac_without_a_length_is_told(tmp_path, wave):
     """The 36 bits of STREAMINFO's sample count are zero where the encoder wrote to a pipe."""
     sf.write(tmp_path / "a.flac", wave, 16_000)
     data = bytearray((tmp_path / "a.flac").read_bytes())
     data[21] &= 0xF0
     data[22:26] = bytes(4)
     (tmp_path / "a.flac").write_bytes(data)
-    assert len(audio.read(tmp_path / "a.flac")) == len(wave)
+    with pytest.raises(UserError, match=r"a\.flac: does not say its length"):
+        audio.read(tmp_path / "a.flac")
 
 
 def test_read_cached_cannot_be_changed(tmp_path, wave):
