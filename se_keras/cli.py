@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import math
 import os
 import sys
 import tomllib
@@ -90,3 +91,49 @@ def check_writable(folder, need_mb=50):
     free_mb = shutil.disk_usage(folder).free / 1e6
     if free_mb < need_mb:
         raise UserError(f"{folder}: {free_mb:.0f} MB are free, {need_mb} MB are needed; free some or name another folder")
+
+
+def add_training_arguments(parser, out, batch, learning_rate, schedule="cosine"):
+    """The flags that every training command has."""
+    parser.add_argument("--data", default="data/demo", metavar="DIR", help="folder with train.jsonl and valid.jsonl (data/prepare.py)")
+    parser.add_argument("--out", default=out, metavar="RUN", help="run folder: config, weights, history, log, checkpoint")
+    parser.add_argument("--preset", metavar="NAME", help=f"defaults from configs/NAME.toml: {', '.join(presets())}")
+    parser.add_argument("--batch", type=positive_int, default=batch, help="utterances in an update")
+    parser.add_argument("--learning-rate", type=positive_float, default=learning_rate)
+    parser.add_argument("--schedule", default=schedule, choices=["constant", "cosine"], help="of the learning rate; cosine falls to zero at the end")
+    parser.add_argument("--patience", type=int, default=None, metavar="N", help="stop after N validations without a better one")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--deterministic", action="store_true", help="the same bits on every run, slower")
+    parser.add_argument("--checkpoint-every", type=float, default=120.0, metavar="SECONDS")
+
+
+def positive_int(text):
+    """An argparse type: an integer of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not at least 1")
+    return value
+
+
+def positive_float(text):
+    """An argparse type: a finite number above 0."""
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{value:g} is not a number above 0")
+    return value
+
+
+def parse(parser, subparsers, argv):
+    """Parse twice where a preset is named: its values become the defaults of the command that was given.
+
+    Args:
+        parser: the script's parser.
+        subparsers: {command: its parser}, or {None: parser} for a script without commands.
+        argv: arguments.
+    """
+    args = parser.parse_args(argv)
+    if args.preset:
+        command = getattr(args, "command", None)
+        apply_preset(subparsers[command], args.preset, command or Path(sys.argv[0]).stem)
+        args = parser.parse_args(argv)
+    return args

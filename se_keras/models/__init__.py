@@ -1,0 +1,32 @@
+"""The networks by name. Builders are imported when asked for: Keras loads TensorFlow, which takes seconds."""
+
+import importlib
+import inspect
+
+from se_keras.errors import UserError, check_choice
+
+MASK_NETWORKS = ("blstm", "dnn")  # magnitude, frame_mask -> mask
+NETWORKS = (*MASK_NETWORKS, "quality_net")
+
+
+def builder(name):
+    """The function that builds network `name`.
+
+    Raises:
+        UserError: an unknown name, with the known ones.
+    """
+    check_choice("model", name, NETWORKS)
+    return getattr(importlib.import_module(f"se_keras.models.{name}"), name)
+
+
+def build(name, **arguments):
+    """A new network: `builder(name)(**arguments)`.
+
+    Raises:
+        UserError: an unknown name, or an argument that the builder does not take.
+    """
+    build_network = builder(name)
+    known = inspect.signature(build_network).parameters
+    if unknown := sorted(set(arguments) - set(known)):
+        raise UserError(f"{name} takes no argument {', '.join(unknown)}; it takes {', '.join(known)}")
+    return build_network(**arguments)

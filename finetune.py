@@ -1,0 +1,74 @@
+#!/usr/bin/env python
+"""Fine-tune an enhancer through a frozen Quality-Net, so that the score it predicts rises (equation 1 of the letter)."""
+
+from pathlib import Path
+
+from se_keras import cli, evaluation, manifest, pretrained, runs
+
+EXAMPLES = """
+  python finetune.py --data data/demo --enhancer runs/blstm --quality-net runs/quality-net --out runs/blstm-qnet
+  python finetune.py --data data/demo --enhancer runs/blstm --loss mse --out runs/blstm-mse-on      # the comparison of the letter's Fig. 2
+
+Every so many iterations the validation set is enhanced and truly scored; the weights with the best true PESQ are kept. The
+predicted score goes on rising after the true one has turned: that is the enhancer fooling Quality-Net.
+"""
+
+
+def arguments(argv):
+    parser = cli.parser(__doc__ + EXAMPLES)
+    cli.add_training_arguments(parser, out="runs/blstm-qnet", batch=4, learning_rate=1e-4, schedule="constant")
+    parser.add_argument("--enhancer", default="runs/blstm", metavar="RUN|NAME", help="the enhancer to start from")
+    parser.add_argument("--quality-net", default="runs/quality-net", metavar="RUN|NAME", help="the Quality-Net to learn from")
+    parser.add_argument("--loss", default="quality", choices=["quality", "mse"], help="quality: (1 - Q)^2; mse: go on as before, for comparison")
+    parser.add_argument("--compression", default="log1p", help="scale of the MSE, as in train.py")
+    parser.add_argument("--optimizer", default="rmsprop", choices=["rmsprop", "adam"])
+    parser.add_argument("--iterations", type=cli.positive_int, default=100, help="updates of the enhancer")
+    parser.add_argument("--validate-every", type=cli.positive_int, default=5, metavar="ITERATIONS")
+    parser.add_argument("--validation-rows", type=cli.positive_int, default=100, metavar="N", help="validation mixtures that are scored each time")
+    parser.add_argument("--crop", type=float, default=0, metavar="SECONDS", help="train on random pieces of this length; 0 for whole utterances")
+    parser.add_argument("--workers", type=cli.positive_int, default=None, help="scoring processes; one a core by default")
+    return cli.parse(parser, {None: parser}, argv)
+
+
+def main(argv=None):
+    args = arguments(argv)
+    train_rows, valid_rows = (manifest.read(Path(args.data) / f"{split}.jsonl") for split in ("train", "valid"))
+    manifest.check_splits({"train": train_rows, "valid": valid_rows})
+    pretrained.check_mask_networks([args.enhancer])
+    pretrained.read_card(args.quality_net, "quality_net")
+    cli.check_writable(args.out)
+
+    import keras
+
+    from se_keras import scores, supervised, surrogate, training
+    from se_keras.dataset import Feed
+    from se_keras.report import figures
+
+    training.seed_everything(args.seed, args.deterministic)
+    network, card = pretrained.load(args.enhancer)
+    predictor = pretrained.load_quality_net(args.quality_net)
+    config = predictor.config
+    valid_rows = evaluation.subset(valid_rows, args.validation_rows)
+    logger = runs.open_run(args.out, runs.describe(args, card["network"], card["arguments"], config))
+    if args.loss == "quality":
+        model, prepare = surrogate.combined_model(network, predictor.network, predictor.representation, config), surrogate.combined_batch
+        loss = surrogate.quality_objective
+    else:
+        model, prepare, loss = supervised.mse_model(network, args.compression), supervised.mse_batch, training.mean_output
+    optimizer = {"rmsprop": keras.optimizers.RMSprop, "adam": keras.optimizers.Adam}[args.optimizer](args.learning_rate, clipnorm=1.0)
+    training.compile_model(model, optimizer, loss)
+    feed = Feed(train_rows, args.batch, config, seed=args.seed, crop_s=args.crop or None)
+    plan = training.Plan(updates=args.iterations, validate_every=args.validate_every, learning_rate=args.learning_rate, schedule=args.schedule,
+                         monitor="pesq_raw", higher_is_better=True, patience=args.patience, checkpoint_s=args.checkpoint_every, validate_first=True)
+    with scores.Scorer(["pesq_raw", "stoi", "si_sdr"], cache=Path(args.data) / "scores", workers=args.workers) as scorer:
+        validate = surrogate.HonestValidation(network, predictor, valid_rows, scorer)
+        history = training.train(model, feed, prepare, plan, args.out, logger, validate, network, f"fine-tuning ({args.loss})")
+    runs.finish(args.out, history, plan.monitor)
+    column = {name: [row[name] for row in history] for name in ("update", "pesq_raw", "predicted")}
+    best = max(history, key=lambda row: row["pesq_raw"])["update"]
+    print(figures.predicted_and_true_by_iteration(column["update"], column["predicted"], column["pesq_raw"],
+                                                  Path(args.out) / "predicted_and_true.png", best=best))
+
+
+if __name__ == "__main__":
+    cli.run(main)

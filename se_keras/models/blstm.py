@@ -1,0 +1,69 @@
+"""The letter's enhancer: two bidirectional LSTM layers and a dense sigmoid that estimates a ratio mask."""
+
+import keras
+
+from se_keras.errors import check_choice
+from se_keras.models.layers import Compression, LevelNormalization, UtteranceNormalization, register
+
+
+def blstm(bins=257, units=200, dense_units=300, dropout=0.0, mask_floor=0.0, compression="log", normalization="utterance", name="blstm"):
+    """Build the BLSTM ratio-mask estimator (Fu, Liao and Tsao 2019, section III; MetricGAN's enhancer has the same layers).
+
+    Inputs: magnitude float32 `(batch, frames, bins)`, >= 0, at any level; frame_mask bool `(batch, frames)`, right-padded,
+    which lets the LSTMs take cuDNN's path on a GPU. Output: mask float32 `(batch, frames, bins)` in [mask_floor, 1].
+
+    Args:
+        bins: frequency bins.
+        units: LSTM units in each direction of each of the two layers.
+        dense_units: units of the LeakyReLU layer.
+        dropout: rate after the dense layer (MetricGAN 0.05, the letter does not say).
+        mask_floor: smallest value of the mask (MetricGAN 0.05, the letter names none).
+        compression: scale of the input feature, one of `layers.COMPRESSIONS`, after the level is normalised.
+        normalization: "utterance" for zero mean and unit variance of each bin over the utterance, or "none".
+        name: name of the model.
+
+    Returns:
+        A functional keras.Model of 1,892,057 parameters with the default sizes.
+    """
+    magnitude = keras.Input((None, bins), name="magnitude")
+    frame_mask = keras.Input((None,), dtype="bool", name="frame_mask")
+    x = mask_features(magnitude, frame_mask, compression, normalization)
+    for number in (1, 2):
+        lstm = keras.layers.LSTM(units, return_sequences=True, name=f"lstm_{number}")  # a name that no counter makes: see fingerprint
+        x = keras.layers.Bidirectional(lstm, name=f"blstm_{number}")(x, mask=frame_mask)
+    x = keras.layers.Dense(dense_units, name="dense")(x)
+    x = keras.layers.LeakyReLU(negative_slope=0.3, name="leaky_relu")(x)
+    if dropout:
+        x = keras.layers.Dropout(dropout, name="dropout")(x)
+    mask = keras.layers.Dense(bins, activation="sigmoid", name="mask")(x)
+    if mask_floor:
+        mask = MaskFloor(mask_floor, name="mask_floor")(mask)
+    return keras.Model([magnitude, frame_mask], mask, name=name)
+
+
+def mask_features(magnitude, frame_mask, compression, normalization):
+    """The feature of every mask network here: level-normalised, compressed and, with "utterance", standardised magnitude."""
+    check_choice("normalization", normalization, ("utterance", "none"))
+    x = LevelNormalization(name="level")(magnitude, frame_mask)
+    x = Compression(compression, name="compression")(x)
+    if normalization == "utterance":
+        x = UtteranceNormalization(name="standardise")(x, frame_mask)
+    return x
+
+
+@register
+class MaskFloor(keras.layers.Layer):
+    """max(mask, floor): what the mask takes away at most, as MetricGAN does (its gradient is zero below the floor)."""
+
+    def __init__(self, floor=0.05, **kwargs):
+        super().__init__(**kwargs)
+        self.floor = floor
+
+    def call(self, mask):
+        return keras.ops.maximum(mask, self.floor)
+
+    def compute_output_shape(self, shape):
+        return shape
+
+    def get_config(self):
+        return {**super().get_config(), "floor": self.floor}

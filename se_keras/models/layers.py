@@ -1,0 +1,221 @@
+"""Layers that the networks share. All are registered, so that full models save and load by name.
+
+A frame mask is bool `(batch, frames)`, True on an utterance's own frames and False on the padding to its right.
+"""
+
+import keras
+from keras import ops
+
+from se_keras.errors import check_choice
+from se_keras.stft import Stft, istft_ops, stft_ops
+
+register = keras.saving.register_keras_serializable(package="se_keras")
+
+COMPRESSIONS = ("magnitude", "log1p", "log", "root")
+LOG_FLOOR = 1e-2  # of the "log" compression, relative to the RMS magnitude: 40 dB below it
+
+
+def compress(magnitude, how):
+    """A level-normalised magnitude (RMS 1) on a scale nearer to loudness.
+
+    Args:
+        magnitude: float, any shape, >= 0.
+        how: "magnitude" (as it is), "log1p" ln(1 + x), "log" ln(x + 0.01), or "root" (x + 1e-4)^0.3.
+    """
+    check_choice("compression", how, COMPRESSIONS)
+    if how == "magnitude":
+        return magnitude
+    if how == "log1p":
+        return ops.log1p(magnitude)
+    if how == "log":
+        return ops.log(magnitude + LOG_FLOOR)
+    return ops.power(magnitude + 1e-4, 0.3)
+
+
+def rms_level(magnitude, frame_mask):
+    """RMS of a magnitude spectrogram over an utterance's own frames.
+
+    Args:
+        magnitude: float32 `(batch, frames, bins)`.
+        frame_mask: bool `(batch, frames)`.
+
+    Returns:
+        float32 `(batch, 1, 1)`; 1 for digital silence, so that dividing by it is always safe.
+    """
+    valid = ops.expand_dims(ops.cast(frame_mask, magnitude.dtype), -1)
+    count = ops.maximum(ops.sum(valid, axis=(1, 2), keepdims=True), 1.0) * magnitude.shape[-1]
+    level = ops.sqrt(ops.sum(ops.square(magnitude) * valid, axis=(1, 2), keepdims=True) / count)
+    return ops.where(level > 0, level, ops.ones_like(level))
+
+
+@register
+class SpectrumMagnitude(keras.layers.Layer):
+    """|X| of a spectrum: float32 `(..., 2)` -> `(...)`. For inputs only: its gradient at zero is not a number."""
+
+    def call(self, spectrum):
+        return ops.sqrt(ops.sum(ops.square(spectrum), axis=-1))
+
+    def compute_output_shape(self, shape):
+        return shape[:-1]
+
+
+@register
+class LevelNormalization(keras.layers.Layer):
+    """Divides magnitudes by one level an utterance (`rms_level`), so that gain does not matter.
+
+    Call arguments:
+        magnitude: float32 `(batch, frames, bins)`.
+        frame_mask: bool `(batch, frames)`.
+        reference: float32 `(batch, frames, bins)`, whose level is used; by default `magnitude` itself. A pair of signals is
+            normalised by one gain when both calls get the same reference.
+    """
+
+    def call(self, magnitude, frame_mask, reference=None):
+        return magnitude / rms_level(magnitude if reference is None else reference, frame_mask)
+
+    def compute_output_shape(self, magnitude_shape, *_, **__):
+        return magnitude_shape
+
+
+@register
+class Compression(keras.layers.Layer):
+    """`compress` as a layer."""
+
+    def __init__(self, how="log1p", **kwargs):
+        super().__init__(**kwargs)
+        check_choice("compression", how, COMPRESSIONS)
+        self.how = how
+
+    def call(self, magnitude):
+        return compress(magnitude, self.how)
+
+    def compute_output_shape(self, shape):
+        return shape
+
+    def get_config(self):
+        return {**super().get_config(), "how": self.how}
+
+
+@register
+class UtteranceNormalization(keras.layers.Layer):
+    """Each bin to zero mean and unit variance over an utterance's own frames (the feature of MetricGAN's enhancer).
+
+    Call arguments: features float32 `(batch, frames, bins)`, frame_mask bool `(batch, frames)`. Padding frames come out zero.
+    """
+
+    def call(self, features, frame_mask):
+        valid = ops.expand_dims(ops.cast(frame_mask, features.dtype), -1)
+        count = ops.maximum(ops.sum(valid, axis=1, keepdims=True), 1.0)
+        mean = ops.sum(features * valid, axis=1, keepdims=True) / count
+        variance = ops.sum(ops.square(features - mean) * valid, axis=1, keepdims=True) / count
+        return (features - mean) / ops.sqrt(variance + 1e-6) * valid
+
+    def compute_output_shape(self, features_shape, *_):
+        return features_shape
+
+
+@register
+class ZeroPadding(keras.layers.Layer):
+    """Sets what lies on padding frames to zero: `(batch, frames, ...)` times the frame mask."""
+
+    def call(self, x, frame_mask):
+        mask = ops.cast(frame_mask, x.dtype)
+        return x * ops.reshape(mask, ops.shape(mask) + (1,) * (len(x.shape) - 2))
+
+    def compute_output_shape(self, shape, *_):
+        return shape
+
+
+@register
+class MaskedGlobalAveragePooling2D(keras.layers.GlobalAveragePooling2D):
+    """GlobalAveragePooling2D over the valid frames only: `(batch, frames, bins, channels)` -> float32 `(batch, channels)`.
+
+    Sums in float32 whatever the dtype of its input: a bfloat16 sum over 60,000 values keeps 8 bits.
+
+    Call arguments: features, and frame_mask bool `(batch, frames)` of the same number of frames.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(**{"dtype": "float32", **kwargs})
+
+    def call(self, features, frame_mask):
+        features = ops.cast(features, "float32")
+        valid = ops.cast(frame_mask, "float32")
+        per_frame = ops.mean(features, axis=2) * ops.expand_dims(valid, -1)
+        return ops.sum(per_frame, axis=1) / ops.maximum(ops.sum(valid, axis=1, keepdims=True), 1.0)
+
+    def compute_output_shape(self, features_shape, *_):
+        return (features_shape[0], features_shape[-1])
+
+
+@register
+class SpectralNormalization(keras.layers.SpectralNormalization):
+    """Keras's SpectralNormalization, its power iteration and the kernel it stores in float32 under every precision.
+
+    Keras's own computes W / sigma in the wrapped layer's compute dtype and assigns that to the master weights: under
+    mixed_bfloat16 every training call would round them to 8 bits, and small updates would vanish. Here the wrapper's own dtype
+    is float32 and it casts neither its input nor its output; only the wrapped layer computes in bfloat16.
+    """
+
+    def __init__(self, layer, power_iterations=1, **kwargs):
+        super().__init__(layer, power_iterations, **{"dtype": "float32", "autocast": False, **kwargs})
+
+    def call(self, inputs, training=False):
+        if training:
+            vector_u, kernel = self.normalized_weights()
+            self.vector_u.assign(vector_u)
+            self.kernel.assign(kernel)
+        return self.layer(inputs)
+
+
+@register
+class Frozen(keras.layers.Layer):
+    """A network inside another, of which not one bit changes while the other trains.
+
+    `trainable = False` is not enough: SpectralNormalization rewrites its kernel, and BatchNormalization its averages, whenever
+    they are called with training=True, which `fit` passes on through a functional model even where `training=False` was given.
+    This layer's own call says training=False to the network, and that stands.
+    """
+
+    def __init__(self, network, **kwargs):
+        super().__init__(**kwargs)
+        network.trainable = False
+        self.network = network
+        self.trainable = False
+
+    def call(self, inputs):
+        return self.network(inputs, training=False)
+
+    def compute_output_shape(self, input_shape):
+        return self.network.compute_output_shape(input_shape)
+
+    def get_config(self):
+        return {**super().get_config(), "network": keras.saving.serialize_keras_object(self.network)}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{**config, "network": keras.saving.deserialize_keras_object(config["network"])})
+
+
+@register
+class Resynthesis(keras.layers.Layer):
+    """Magnitude of the wave made from a masked spectrum: what is left of it when overlapping frames must agree.
+
+    Call arguments: noisy float32 `(batch, frames, bins, 2)`, mask float32 `(batch, frames, bins)`. Output: float32
+    `(batch, frames, bins)`, the square root kept 1e-5 away from zero, where it has no gradient.
+    """
+
+    def __init__(self, config=None, **kwargs):
+        super().__init__(**kwargs)
+        self.stft = Stft(**config) if isinstance(config, dict) else config or Stft()
+
+    def call(self, noisy, mask):
+        samples = (ops.shape(noisy)[1] - 1) * self.stft.hop_length
+        spectrum = stft_ops(istft_ops(noisy * ops.expand_dims(mask, -1), samples, self.stft), self.stft)
+        return ops.sqrt(ops.sum(ops.square(spectrum), axis=-1) + 1e-10)
+
+    def compute_output_shape(self, noisy_shape, mask_shape):
+        return mask_shape
+
+    def get_config(self):
+        return {**super().get_config(), "config": self.stft.to_config()}

@@ -1,0 +1,149 @@
+"""Weights by name: the shipped ones under weights/, and those of a run folder."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from se_keras import models
+from se_keras.errors import UserError
+
+WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
+DEFAULT_ENHANCER = "blstm-qnet"
+DEFAULT_QUALITY_NET = "quality-net"
+
+
+def names():
+    """Names of the shipped models."""
+    return sorted(path.stem for path in WEIGHTS.glob("*.json"))
+
+
+def find(name):
+    """Where a model's description and weights lie: `(json path, weights path)`.
+
+    Args:
+        name: a shipped model's name ("blstm-qnet"), its card or weights file, or a run folder.
+
+    Raises:
+        UserError: none of these; the message lists the shipped ones.
+    """
+    path = Path(name)
+    if path.is_dir():
+        card, weights = path / "config.json", path / "best.weights.h5"
+        if not card.is_file() or not weights.is_file():
+            raise UserError(f"{path}: no run with weights in it ({card.name} and {weights.name} are expected); "
+                            "train one with train.py, or see whether its training got as far as its first validation")
+        return card, weights
+    stem = path.name.removesuffix(".weights.h5").removesuffix(".json")
+    for folder in [path.parent, WEIGHTS] if str(name) == path.name else [path.parent]:  # a mistyped runs/NAME is never the shipped NAME
+        card, weights = folder / f"{stem}.json", folder / f"{stem}.weights.h5"
+        if card.is_file() and weights.is_file():
+            return card, weights
+    raise UserError(f"{name}: no such model; shipped: {', '.join(names()) or 'none'}; or give a run folder, or a .weights.h5 "
+                    "file with its .json card beside it")
+
+
+def read_card(name, network=None):
+    """The description of a model (network, arguments, stft, name ...), without loading Keras.
+
+    Args:
+        name: as `find`.
+        network: the kind of network that is expected, such as "quality_net".
+
+    Raises:
+        UserError: an unknown name, a damaged card, or another kind of network.
+    """
+    card_path, _ = find(name)
+    try:
+        card = json.loads(card_path.read_text())
+    except json.JSONDecodeError as error:
+        raise UserError(f"{card_path}: not JSON ({error})") from None
+    if missing := {"network", "arguments", "stft"} - set(card):
+        raise UserError(f"{card_path}: lacks {', '.join(sorted(missing))}; it does not describe a model")
+    if network is not None and card["network"] != network:
+        raise UserError(f"{name} is a {card['network']}; a {network} is expected here")
+    card.setdefault("name", Path(name).name.removesuffix(".weights.h5").removesuffix(".json"))
+    return card
+
+
+def load(name, **overrides):
+    """Build a model by its card and load its weights.
+
+    Args:
+        name: as `find`.
+        overrides: arguments of the builder to change, such as precision="bfloat16".
+
+    Returns:
+        `(keras.Model, card dict)`.
+
+    Raises:
+        UserError: an unknown name, a file that is no weights file, a checksum that differs from the card's, or weights of another architecture.
+    """
+    card, (_, weights) = read_card(name), find(name)
+    if "sha256" in card and (found := hashlib.sha256(weights.read_bytes()).hexdigest()) != card["sha256"]:
+        raise UserError(f"{weights}: sha256 is {found[:12]}..., the card says {card['sha256'][:12]}...; the file is damaged or is "
+                        "not the card's; restore it")
+    network = models.build(card["network"], **{**card["arguments"], **overrides})
+    load_weights(network, weights)
+    return network, card
+
+
+def load_weights(network, path):
+    """`network.load_weights(path)` with an error that says which layer differs and in which shapes."""
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            stored = _stored_shapes(file)
+    except OSError as error:
+        raise UserError(f"{path}: not a readable .weights.h5 file ({error})") from None
+    for layer in network.layers:
+        name, shapes = layer.name, [tuple(weight.shape) for weight in layer.weights]
+        if not shapes:
+            continue
+        if set(shapes) != set(stored.get(name, [])):  # sets: SpectralNormalization stores its kernel under two names
+            raise UserError(f"{path}: weights of another architecture: layer {name} of {network.name} wants {_say(shapes)}, "
+                            f"the file holds {_say(stored.get(name)) if name in stored else 'no such layer'}")
+    try:
+        network.load_weights(path)
+    except (ValueError, KeyError) as error:
+        raise UserError(f"{path}: cannot be loaded into {network.name} ({error})") from None
+
+
+def _say(shapes):
+    return ", ".join("x".join(map(str, shape)) or "a scalar" for shape in shapes)
+
+
+def _stored_shapes(file):
+    """{layer name: shapes of all arrays below it} of a Keras 3 weights file."""
+    import h5py
+
+    if "layers" not in file:
+        return {}
+    shapes = {}
+    for name, group in file["layers"].items():
+        found = []
+        group.visititems(lambda _, node, found=found: found.append(tuple(node.shape)) if isinstance(node, h5py.Dataset) else None)
+        if found:
+            shapes[group["vars"].attrs.get("name", name) if "vars" in group else name] = found
+    return shapes
+
+
+def load_quality_net(name=DEFAULT_QUALITY_NET, **overrides):
+    """A `surrogate.QualityPredictor` by name or run folder."""
+    read_card(name, "quality_net")
+    from se_keras.stft import Stft
+    from se_keras.surrogate import QualityPredictor
+
+    network, card = load(name, **overrides)
+    return QualityPredictor(network, Stft(**card["stft"]), card.get("representation", "mask"))
+
+
+def check_mask_networks(names):
+    """See, before any long work, that each name is a mask network's.
+
+    Raises:
+        UserError: an unknown name, or a Quality-Net.
+    """
+    for name in names:
+        if (card := read_card(name))["network"] not in models.MASK_NETWORKS:
+            raise UserError(f"{name} is a {card['network']}, which scores speech; an enhancer is expected here")

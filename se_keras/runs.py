@@ -1,0 +1,141 @@
+"""A run folder: what was asked for, with what software and data, and how it went."""
+
+import csv
+import importlib.metadata
+import json
+import logging
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from se_keras import cli
+from se_keras.errors import UserError
+
+PACKAGES = ("tensorflow", "keras", "numpy", "librosa", "pesq", "pystoi", "soundfile", "h5py")
+
+
+def open_run(folder, config, grows=("epochs", "updates", "iterations", "patience")):
+    """Create a run folder, or open one again to go on.
+
+    Args:
+        folder: the run folder.
+        config: {network, arguments, stft, training, data ...}, all plain JSON. `training` holds the flags.
+        grows: keys of config["training"] that may differ when a run goes on.
+
+    Returns:
+        A logger that writes to run.log.
+
+    Raises:
+        UserError: the folder holds a run of another config (the keys that differ are named), or cannot be written.
+    """
+    folder = Path(folder)
+    cli.check_writable(folder)
+    path = folder / "config.json"
+    config = json.loads(json.dumps(config))
+    if path.is_file():
+        differences = _differences(json.loads(path.read_text()), config, grows)
+        if differences:
+            raise UserError(f"{folder} holds a run of another config ({'; '.join(differences)}); name another --out, or delete it")
+    described = {**config, "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]), "versions": versions(), "git": git_revision(),
+                 "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+                 "started": time.strftime("%Y-%m-%d %H:%M:%S")}
+    write_json(path, described)
+    logger = logging.getLogger(f"se_keras.run.{folder}")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    if not logger.handlers:
+        handler = logging.FileHandler(folder / "run.log")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        logger.addHandler(handler)
+    logger.info("command: %s", described["command"])
+    return logger
+
+
+def _differences(old, new, grows):
+    found = []
+    for key in ("network", "arguments", "stft", "data", "training"):
+        before, now = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(now, dict):
+            found += [f"{name} was {before.get(name)!r}, is {now.get(name)!r}" for name in sorted(set(before) | set(now))
+                      if before.get(name) != now.get(name) and not (key == "training" and name in grows)]
+        elif before != now:
+            found.append(f"{key} was {before!r}, is {now!r}")
+    return found
+
+
+def write_json(path, value):
+    """Write JSON under a temporary name, then rename."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(value, indent=1) + "\n")
+    os.replace(temporary, path)
+
+
+def write_history(path, rows):
+    """Write the history, a list of dicts, as CSV under a temporary name, then rename."""
+    path = Path(path)
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(temporary, "w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(temporary, path)
+
+
+def versions():
+    """{package: installed version} of what results depend on, and Python's."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def git_revision():
+    """The commit of this source tree, with "-dirty" after local changes; None outside git."""
+    try:
+        done = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=Path(__file__).parent, capture_output=True, text=True)
+    except OSError:
+        return None
+    return done.stdout.strip() or None
+
+
+UNRECORDED = ("data", "out", "preset", "command", "checkpoint_every", "workers")  # flags that do not decide the result
+
+
+def describe(args, network, arguments, config, **more):
+    """The config of a run (`open_run`) from a script's arguments.
+
+    Args:
+        args: argparse namespace with `data`.
+        network: name of the network that is trained.
+        arguments: of its builder.
+        config: STFT parameters.
+        more: further entries.
+    """
+    training = {name: value for name, value in vars(args).items() if name not in UNRECORDED}
+    return {"name": Path(args.out).name, "network": network, "arguments": arguments, "stft": config.to_config(),
+            "training": training, "data": data_fingerprint(args.data), **more}
+
+
+def data_fingerprint(folder):
+    """What corpus.json says the data are: {name, seed, fingerprint}; None where there is no such file."""
+    path = Path(folder) / "corpus.json"
+    if not path.is_file():
+        return None
+    corpus = json.loads(path.read_text())
+    return {name: corpus.get(name) for name in ("name", "seed", "fingerprint")}
+
+
+def finish(folder, history, monitor):
+    """Say where the result lies and which validation was best."""
+    best = [row for row in history if row.get("best")]
+    if best:
+        print(f"best {monitor} {best[-1][monitor]:.5g} at update {best[-1]['update']}; weights in {Path(folder) / 'best.weights.h5'}, "
+              f"history in {Path(folder) / 'history.csv'}")

@@ -1,0 +1,244 @@
+"""The training loop that every network here goes through: checkpoints inside an epoch, exact resume, best weights kept.
+
+A training model ends in what is to be made small, or in what a Keras loss turns into it; the loop feeds it batch k, k + 1, ...
+of a `dataset.Feed` by `train_on_batch`, so it runs on every Keras backend and is at a known place in the data at every moment.
+"""
+
+import io
+import json
+import math
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from se_keras import runs
+from se_keras.errors import UserError
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long, how fast and what to watch.
+
+    Attributes:
+        updates: optimiser updates in all.
+        validate_every: updates between validations (an epoch, where training counts in epochs).
+        learning_rate: of the optimiser, at the start.
+        schedule: "constant", or "cosine" (to zero at `updates`).
+        monitor: the validation value that decides which weights are best.
+        higher_is_better: its direction.
+        patience: validations without a better value before training stops; None for never.
+        checkpoint_s: seconds between checkpoints.
+        validate_first: validate before the first update too.
+        keep_last: keep the last weights as the best when there is no better reason (never: the monitor decides).
+    """
+
+    updates: int
+    validate_every: int
+    learning_rate: float
+    schedule: str = "constant"
+    monitor: str = "valid_loss"
+    higher_is_better: bool = False
+    patience: int | None = None
+    checkpoint_s: float = 120.0
+    validate_first: bool = False
+
+    def rate(self, step):
+        """Learning rate of update `step`, counted from 0."""
+        if self.schedule == "constant":
+            return self.learning_rate
+        if self.schedule == "cosine":
+            return self.learning_rate * 0.5 * (1 + math.cos(math.pi * step / self.updates))
+        raise UserError(f"unknown schedule {self.schedule!r}; known: constant, cosine")
+
+
+def seed_everything(seed, deterministic=False):
+    """Seed Python, NumPy and the backend; with `deterministic`, ops that give the same bits on every run (slower)."""
+    import keras
+
+    keras.utils.set_random_seed(seed)
+    if deterministic:
+        if keras.backend.backend() != "tensorflow":
+            raise UserError(f"--deterministic needs the TensorFlow backend, this is {keras.backend.backend()}")
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+
+
+def compile_model(model, optimizer, loss):
+    """`model.compile` as every training here wants it: XLA only where the backend has nothing else."""
+    import keras
+
+    model.compile(optimizer=optimizer, loss=loss, jit_compile=keras.backend.backend() == "jax")
+
+
+def mean_output(_, y_pred):
+    """Keras loss of a model whose output is the loss already, one value an utterance."""
+    from keras import ops
+
+    return ops.mean(y_pred)
+
+
+def train(model, feed, prepare, plan, run, logger, validate, network, description="training"):
+    """Train until the plan is fulfilled, patience ends or Ctrl-C comes; go on from the run's checkpoint where there is one.
+
+    Args:
+        model: compiled keras.Model.
+        feed: `dataset.Feed`.
+        prepare: batch dict -> (x, y) for `model.train_on_batch`.
+        plan: `Plan`.
+        run: the run folder, opened by `runs.open_run`.
+        logger: of that run.
+        validate: () -> {name: float}, holding plan.monitor.
+        network: keras.Model whose weights are the result, written to best.weights.h5 when plan.monitor is better than before.
+        description: of the progress bar.
+
+    Returns:
+        The history: a list of dicts, one a validation, as in history.csv.
+
+    Raises:
+        UserError: the loss is not a number; the message names the batch's utterances.
+    """
+    run = Path(run)
+    model.optimizer.build(model.trainable_variables)
+    state = _State(run / "checkpoint.npz", model)
+    state.load()
+    board = _TensorBoard(run / "tensorboard")
+    if state.step == 0 and plan.validate_first and not state.history:
+        _validation(state, plan, run, logger, validate, network, board, seconds=0.0)
+        state.save()
+    if state.step:
+        logger.info("goes on from update %d", state.step)
+        runs.write_history(run / "history.csv", state.history)
+    started = saved = time.monotonic() - 0.0
+    seconds_before = state.seconds
+    bar = tqdm(total=plan.updates, initial=state.step, desc=description, unit="update", mininterval=1.0, dynamic_ncols=True)
+    try:
+        if state.step < plan.updates and not state.stopped(plan):
+            for batch in feed.batches(state.step, plan.updates):
+                model.optimizer.learning_rate = plan.rate(state.step)
+                model.reset_metrics()
+                loss = float(model.train_on_batch(*prepare(batch)))
+                if not math.isfinite(loss):
+                    ids = ", ".join(feed.rows[i].id for i in feed.indices(state.step))
+                    raise UserError(f"the loss is {loss} at update {state.step}; its utterances: {ids}. See whether one of them is damaged, "
+                                    "or lower --learning-rate; the last checkpoint and the best weights are kept")
+                state.step += 1
+                state.loss_sum += loss
+                state.loss_count += 1
+                bar.update()
+                bar.set_postfix(loss=f"{state.loss_sum / state.loss_count:.4f}", refresh=False)
+                now = time.monotonic()
+                state.seconds = seconds_before + now - started
+                if state.step % plan.validate_every == 0 or state.step == plan.updates:
+                    _validation(state, plan, run, logger, validate, network, board, state.seconds)
+                    row = state.history[-1]
+                    tqdm.write(f"{description}: " + "  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()))
+                    state.save()
+                    saved = time.monotonic()
+                    if state.stopped(plan):
+                        logger.info("stops at update %d: %s did not improve for %d validations", state.step, plan.monitor, state.wait)
+                        break
+                elif now - saved > plan.checkpoint_s:
+                    state.save()
+                    saved = time.monotonic()
+    except KeyboardInterrupt:
+        state.save()
+        logger.info("interrupted at update %d", state.step)
+        raise
+    finally:
+        bar.close()
+    return state.history
+
+
+def _validation(state, plan, run, logger, validate, network, board, seconds):
+    values = {name: float(value) for name, value in validate().items()}
+    row = {"update": state.step, "loss": state.loss_sum / state.loss_count if state.loss_count else None,
+           "learning_rate": plan.rate(state.step), "seconds": round(seconds, 1), **values}
+    state.loss_sum, state.loss_count = 0.0, 0
+    value = values[plan.monitor]
+    better = math.isfinite(value) and (state.best is None or (value > state.best if plan.higher_is_better else value < state.best))
+    if better:
+        state.best, state.best_step, state.wait = value, state.step, 0
+        save_weights(network, run / "best.weights.h5")
+    else:
+        state.wait += 1
+    row["best"] = better
+    state.history.append(row)
+    runs.write_history(run / "history.csv", state.history)
+    board.write(state.step, row)
+    logger.info("%s", json.dumps(row))
+
+
+def save_weights(network, path):
+    """`network.save_weights`, under a temporary name first. A later run that is killed never leaves half a file."""
+    path = Path(path)
+    temporary = path.with_name(f".{os.getpid()}-{path.name}")
+    network.save_weights(temporary)
+    os.replace(temporary, path)
+
+
+class _State:
+    """Where a training stands: everything that the next update depends on, in one file that is replaced at once."""
+
+    def __init__(self, path, model):
+        self.path, self.model = path, model
+        self.step, self.history, self.loss_sum, self.loss_count = 0, [], 0.0, 0
+        self.best, self.best_step, self.wait, self.seconds = None, None, 0, 0.0
+
+    def stopped(self, plan):
+        return plan.patience is not None and self.wait >= plan.patience
+
+    def _variables(self):
+        return [*self.model.variables, *self.model.optimizer.variables]  # weights, random seeds, optimiser
+
+    def save(self):
+        scalars = {name: value for name, value in vars(self).items() if name not in ("path", "model")}
+        arrays = {str(i): np.asarray(variable) for i, variable in enumerate(self._variables())}
+        buffer = io.BytesIO()
+        np.savez(buffer, state=np.array(json.dumps(scalars)), **arrays)
+        temporary = self.path.with_name(f".{self.path.name}")
+        temporary.write_bytes(buffer.getvalue())
+        os.replace(temporary, self.path)
+
+    def load(self):
+        if not self.path.is_file():
+            return
+        with np.load(self.path) as stored:
+            variables = self._variables()
+            if len(stored.files) != len(variables) + 1:
+                raise UserError(f"{self.path}: holds {len(stored.files) - 1} variables, this training has {len(variables)}; "
+                                "it belongs to another version or model: name another --out, or delete it")
+            for i, variable in enumerate(variables):
+                if stored[str(i)].shape != tuple(variable.shape):
+                    raise UserError(f"{self.path}: variable {variable.path} has shape {stored[str(i)].shape}, here it is "
+                                    f"{tuple(variable.shape)}; name another --out, or delete the file")
+                variable.assign(stored[str(i)])
+            vars(self).update(json.loads(str(stored["state"])))
+
+
+class _TensorBoard:
+    """Scalars for TensorBoard; nothing where TensorFlow is not the backend."""
+
+    def __init__(self, folder):
+        import keras
+
+        self.writer = None
+        if keras.backend.backend() == "tensorflow":
+            import tensorflow as tf
+
+            self.writer = tf.summary.create_file_writer(str(folder))
+
+    def write(self, step, row):
+        if self.writer is None:
+            return
+        import tensorflow as tf
+
+        with self.writer.as_default(step=step):
+            for name, value in row.items():
+                if isinstance(value, float):
+                    tf.summary.scalar(name, value)
+        self.writer.flush()

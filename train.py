@@ -1,0 +1,132 @@
+#!/usr/bin/env python
+"""Train an enhancer, or the Quality-Net that will teach it."""
+
+import json
+import sys
+from pathlib import Path
+
+from se_keras import cli, evaluation, manifest, models, pretrained, runs
+
+EXAMPLES = """
+  python data/prepare.py demo --out data/demo
+  python train.py enhancer --data data/demo --out runs/blstm
+  python train.py quality-net --data data/demo --enhancer runs/blstm --out runs/quality-net
+
+Run the same command again and it goes on from the last checkpoint; a longer --epochs or --updates continues a finished run.
+Without arguments: the BLSTM on the demo corpus, which is made first where it is not there.
+"""
+
+
+def arguments(argv):
+    parser = cli.parser(__doc__ + EXAMPLES)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{enhancer,quality-net}")
+
+    enhancer = commands.add_parser("enhancer", help="train a mask network towards the clean spectrogram", formatter_class=parser.formatter_class)
+    cli.add_training_arguments(enhancer, out="runs/blstm", batch=32, learning_rate=1e-3)
+    enhancer.add_argument("--model", default="blstm", help=f"one of {', '.join(models.MASK_NETWORKS)}")
+    enhancer.add_argument("--model-args", default={}, type=json.loads, metavar="JSON", help="arguments of the builder, such as '{\"mask_floor\": 0.05}'")
+    enhancer.add_argument("--loss", default="mse", choices=["mse"], help="mse: masked mean squared error of the spectrogram")
+    enhancer.add_argument("--compression", default="log1p", help="scale on which errors are squared: magnitude (the letter's), log1p, log, root")
+    enhancer.add_argument("--epochs", type=int, default=10, help="passes over the training rows")
+    enhancer.add_argument("--crop", type=float, default=3.0, metavar="SECONDS", help="train on random pieces of this length, another each epoch; 0 for whole utterances")
+
+    quality = commands.add_parser("quality-net", help="train Quality-Net to predict PESQ", formatter_class=parser.formatter_class)
+    cli.add_training_arguments(quality, out="runs/quality-net", batch=2, learning_rate=3e-4)
+    quality.add_argument("--enhancer", nargs="+", required=False, default=[], metavar="RUN|NAME", help="enhancers whose output is scored beside noisy and clean speech")
+    quality.add_argument("--model-args", default={}, type=json.loads, metavar="JSON", help="arguments of models.quality_net, such as '{\"padding\": \"same\"}'")
+    quality.add_argument("--start", metavar="RUN|NAME", help="continue from the weights of this Quality-Net instead of from nothing")
+    quality.add_argument("--updates", type=int, default=10_000, help="optimiser updates")
+    quality.add_argument("--validate-every", type=int, default=500, metavar="UPDATES")
+    quality.add_argument("--exponents", type=float, nargs="+", default=[1.0], help="powers of the enhancer's mask to score: 1 is its output, 0.5 half as much (in dB) taken away")
+    quality.add_argument("--validation-rows", type=cli.positive_int, default=100, metavar="N", help="validation mixtures used, noisy and enhanced")
+    quality.add_argument("--workers", type=cli.positive_int, default=None, help="scoring processes; one a core by default")
+    quality.add_argument("--rows", type=int, default=None, help="use only this many training rows, drawn at random")
+    quality.add_argument("--crop", type=float, default=0, metavar="SECONDS", help="train on one fixed random piece of each mixture; 0 for whole utterances")
+    quality.add_argument("--input", default="mask", choices=["mask", "wave"], help="what Quality-Net sees of enhanced speech: the masked magnitude (equation 1) or that of the resynthesised wave")
+    quality.add_argument("--precision", default="float32", choices=["float32", "bfloat16"], help="of the convolutions; bfloat16 pays where the processor has AMX")
+    return cli.parse(parser, commands.choices, argv)
+
+
+def main(argv=None):
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv:
+        argv = ["enhancer"]
+        print("train.py enhancer --data data/demo --out runs/blstm: the BLSTM, by MSE, on the demo corpus (--help shows what else there is)")
+    args = arguments(argv)
+    if args.data == "data/demo" and not Path("data/demo/train.jsonl").is_file():
+        from se_keras import corpora
+
+        corpora.prepare_demo("data/demo")
+    train_rows, valid_rows = (manifest.read(Path(args.data) / f"{split}.jsonl") for split in ("train", "valid"))
+    manifest.check_splits({"train": train_rows, "valid": valid_rows})
+    cli.check_writable(args.out)
+    (train_enhancer if args.command == "enhancer" else train_quality_net)(args, train_rows, valid_rows)
+
+
+def train_enhancer(args, train_rows, valid_rows):
+    from se_keras.models.layers import COMPRESSIONS
+
+    cli.check_choice("--compression", args.compression, COMPRESSIONS)
+    import keras
+
+    from se_keras import supervised, training
+    from se_keras.dataset import Feed
+    from se_keras.stft import Stft
+
+    training.seed_everything(args.seed, args.deterministic)
+    network = models.build(args.model, **args.model_args)
+    config = Stft()
+    feed = Feed(train_rows, args.batch, config, seed=args.seed, crop_s=args.crop or None)
+    logger = runs.open_run(args.out, runs.describe(args, args.model, args.model_args, config))
+    model = supervised.mse_model(network, args.compression)
+    training.compile_model(model, keras.optimizers.Adam(args.learning_rate, clipnorm=1.0), training.mean_output)
+    plan = training.Plan(updates=args.epochs * feed.batches_per_epoch, validate_every=feed.batches_per_epoch, learning_rate=args.learning_rate,
+                         schedule=args.schedule, patience=args.patience, checkpoint_s=args.checkpoint_every)
+
+    def validate():
+        return {"valid_loss": supervised.validation_loss(model, valid_rows, config)}
+
+    history = training.train(model, feed, supervised.mse_batch, plan, args.out, logger, validate, network, f"{args.model} {args.loss}")
+    runs.finish(args.out, history, plan.monitor)
+
+
+def train_quality_net(args, train_rows, valid_rows):
+    if args.start is None and not args.enhancer:
+        print("no --enhancer: Quality-Net will know noisy and clean speech only, and will be a poor judge of enhanced speech")
+    pretrained.check_mask_networks(args.enhancer)
+    if args.start is not None:
+        args.model_args = {**pretrained.read_card(args.start, "quality_net")["arguments"], **args.model_args}
+    import keras
+    import numpy as np
+
+    from se_keras import enhancer, scores, surrogate, training
+    from se_keras.models.quality_net import pesq_to_score
+    from se_keras.stft import Stft
+
+    training.seed_everything(args.seed, args.deterministic)
+    config, logger = Stft(), None
+    enhancers = [enhancer.load_system(name) for name in args.enhancer]
+    train_rows = evaluation.subset(train_rows, args.rows) if args.rows else train_rows
+    valid_rows = evaluation.subset(valid_rows, args.validation_rows)
+    pairs = surrogate.diet(train_rows, len(enhancers), args.exponents, crop_s=args.crop or None, seed=args.seed)
+    with scores.Scorer(["pesq_raw"], cache=Path(args.data) / "scores", workers=args.workers) as scorer:
+        true = surrogate.label(pairs, enhancers, scorer)
+        pairs, true = surrogate.known(pairs, true)
+        arguments = {"mean_score": round(float(pesq_to_score(true).mean()), 4), **args.model_args}
+        network = models.build("quality_net", **arguments, precision=args.precision)
+        logger = runs.open_run(args.out, runs.describe(args, "quality_net", arguments, config, representation=args.input,
+                                                       enhancers=[system.fingerprint for system in enhancers]))
+        if args.start is not None:
+            pretrained.load_weights(network, pretrained.find(args.start)[1])
+        training.compile_model(network, keras.optimizers.Adam(args.learning_rate, clipnorm=1.0), "mse")
+        validate = surrogate.QualityValidation(network, valid_rows, enhancers, scorer, config, args.input)
+    np.save(Path(args.out) / "labels.npy", true)  # for the histogram of labels
+    feed = surrogate.QualityFeed(pairs, pesq_to_score(true), enhancers, args.batch, config, args.seed, args.input)
+    plan = training.Plan(updates=args.updates, validate_every=args.validate_every, learning_rate=args.learning_rate, schedule=args.schedule,
+                         monitor="valid_mse", patience=args.patience, checkpoint_s=args.checkpoint_every)
+    history = training.train(network, feed, surrogate.quality_batch, plan, args.out, logger, validate, network, "quality-net")
+    runs.finish(args.out, history, plan.monitor)
+
+
+if __name__ == "__main__":
+    cli.run(main)
