@@ -10,6 +10,9 @@ from pathlib import Path
 
 from se_keras.errors import UserError
 
+if not sys.stderr.isatty():  # in a log file, a progress bar every ten seconds, not ten a second; tqdm reads this when imported
+    os.environ.setdefault("TQDM_MININTERVAL", "10")
+
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
 
@@ -101,10 +104,10 @@ def add_training_arguments(parser, out, batch, learning_rate, schedule="cosine")
     parser.add_argument("--batch", type=positive_int, default=batch, help="utterances in an update")
     parser.add_argument("--learning-rate", type=positive_float, default=learning_rate)
     parser.add_argument("--schedule", default=schedule, choices=["constant", "cosine"], help="of the learning rate; cosine falls to zero at the end")
-    parser.add_argument("--patience", type=int, default=None, metavar="N", help="stop after N validations without a better one")
+    parser.add_argument("--patience", type=positive_int, default=None, metavar="N", help="stop after N validations without a better one")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--deterministic", action="store_true", help="the same bits on every run, slower")
-    parser.add_argument("--checkpoint-every", type=float, default=120.0, metavar="SECONDS")
+    parser.add_argument("--checkpoint-every", type=from_zero, default=120.0, metavar="SECONDS")
 
 
 def positive_int(text):
@@ -120,6 +123,14 @@ def positive_float(text):
     value = float(text)
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"{value:g} is not a number above 0")
+    return value
+
+
+def from_zero(text):
+    """An argparse type: a finite number of at least 0."""
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{value:g} is not a number from 0")
     return value
 
 

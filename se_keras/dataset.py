@@ -120,9 +120,23 @@ class Feed:
         return tf.data.Dataset.range(start, stop).map(make, num_parallel_calls=workers, deterministic=True).prefetch(4)
 
     def batches(self, start, stop):
-        """Batches start .. stop - 1 as NumPy dicts, through tf.data under TensorFlow."""
+        """Batches start .. stop - 1 as NumPy dicts, through tf.data under TensorFlow.
+
+        Raises:
+            UserError: a row whose files cannot be read or mixed (`mixing.pair`).
+        """
         import keras
 
-        if keras.backend.backend() == "tensorflow":
-            return self.tf_dataset(start, stop).as_numpy_iterator()
-        return self.numpy_batches(start, stop)
+        if keras.backend.backend() != "tensorflow":
+            yield from self.numpy_batches(start, stop)
+            return
+        import tensorflow as tf
+
+        iterator = self.tf_dataset(start, stop).as_numpy_iterator()
+        for k in range(start, stop):
+            try:
+                batch = next(iterator)
+            except tf.errors.OpError:
+                self.batch(k)  # says in its own words what tf.data wraps in a trace
+                raise
+            yield batch

@@ -11,6 +11,8 @@ import sys
 import time
 from pathlib import Path
 
+import pandas
+
 from se_keras import cli
 from se_keras.errors import UserError
 
@@ -36,7 +38,11 @@ def open_run(folder, config, grows=("epochs", "updates", "iterations", "patience
     path = folder / "config.json"
     config = json.loads(json.dumps(config))
     if path.is_file():
-        differences = _differences(json.loads(path.read_text()), config, grows)
+        try:
+            stored = json.loads(path.read_text())
+        except ValueError as error:
+            raise UserError(f"{path}: not JSON ({error}); name another --out, or delete the folder") from None
+        differences = _differences(stored, config, grows)
         if differences:
             raise UserError(f"{folder} holds a run of another config ({'; '.join(differences)}); name another --out, or delete it")
     described = {**config, "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]), "versions": versions(), "git": git_revision(),
@@ -106,7 +112,7 @@ def git_revision():
     return done.stdout.strip() or None
 
 
-UNRECORDED = ("data", "out", "preset", "command", "checkpoint_every", "workers")  # flags that do not decide the result
+UNRECORDED = ("data", "out", "compare", "preset", "command", "checkpoint_every", "workers")  # flags that do not decide the result
 
 
 def describe(args, network, arguments, config, **more):
@@ -134,8 +140,36 @@ def data_fingerprint(folder):
 
 
 def finish(folder, history, monitor):
-    """Say where the result lies and which validation was best."""
-    best = [row for row in history if row.get("best")]
+    """Draw the learning curve and say where the result lies and which validation was best."""
+    from se_keras.report import figures
+
+    best = [row for row in history if row["best"]]
     if best:
         print(f"best {monitor} {best[-1][monitor]:.5g} at update {best[-1]['update']}; weights in {Path(folder) / 'best.weights.h5'}, "
               f"history in {Path(folder) / 'history.csv'}")
+    if any(name.startswith("valid_") for name in history[-1]):
+        print(figures.learning_curve(pandas.DataFrame(history), Path(folder) / "learning_curve.png"))
+
+
+def read_config(folder):
+    """config.json of a run.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = Path(folder) / "config.json"
+    if not path.is_file():
+        raise UserError(f"{folder}: holds no run (config.json is missing)")
+    return json.loads(path.read_text())
+
+
+def read_history(folder):
+    """history.csv of a run as a DataFrame.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = Path(folder) / "history.csv"
+    if not path.is_file():
+        raise UserError(f"{folder}: holds no history of a training (history.csv is missing)")
+    return pandas.read_csv(path)

@@ -4,11 +4,15 @@ A training model ends in what is to be made small, or in what a Keras loss turns
 of a `dataset.Feed` by `train_on_batch`, so it runs on every Keras backend and is at a known place in the data at every moment.
 """
 
+import contextlib
 import io
 import json
 import math
 import os
+import signal
+import threading
 import time
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from se_keras import runs
-from se_keras.errors import UserError
+from se_keras.errors import UserError, check_choice
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,6 @@ class Plan:
         patience: validations without a better value before training stops; None for never.
         checkpoint_s: seconds between checkpoints.
         validate_first: validate before the first update too.
-        keep_last: keep the last weights as the best when there is no better reason (never: the monitor decides).
     """
 
     updates: int
@@ -48,11 +51,10 @@ class Plan:
 
     def rate(self, step):
         """Learning rate of update `step`, counted from 0."""
+        check_choice("schedule", self.schedule, ("constant", "cosine"))
         if self.schedule == "constant":
             return self.learning_rate
-        if self.schedule == "cosine":
-            return self.learning_rate * 0.5 * (1 + math.cos(math.pi * step / self.updates))
-        raise UserError(f"unknown schedule {self.schedule!r}; known: constant, cosine")
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * step / self.updates))
 
 
 def seed_everything(seed, deterministic=False):
@@ -107,44 +109,40 @@ def train(model, feed, prepare, plan, run, logger, validate, network, descriptio
     state = _State(run / "checkpoint.npz", model)
     state.load()
     board = _TensorBoard(run / "tensorboard")
-    if state.step == 0 and plan.validate_first and not state.history:
-        _validation(state, plan, run, logger, validate, network, board, seconds=0.0)
-        state.save()
     if state.step:
         logger.info("goes on from update %d", state.step)
         runs.write_history(run / "history.csv", state.history)
-    started = saved = time.monotonic() - 0.0
+    started = saved = time.monotonic()
     seconds_before = state.seconds
-    bar = tqdm(total=plan.updates, initial=state.step, desc=description, unit="update", mininterval=1.0, dynamic_ncols=True)
+    bar = tqdm(total=plan.updates, initial=state.step, desc=description, unit="update")
     try:
+        if state.due(plan):
+            _validation(state, plan, run, logger, validate, network, board, description)
         if state.step < plan.updates and not state.stopped(plan):
             for batch in feed.batches(state.step, plan.updates):
-                model.optimizer.learning_rate = plan.rate(state.step)
-                model.reset_metrics()
-                loss = float(model.train_on_batch(*prepare(batch)))
-                if not math.isfinite(loss):
-                    ids = ", ".join(feed.rows[i].id for i in feed.indices(state.step))
-                    raise UserError(f"the loss is {loss} at update {state.step}; its utterances: {ids}. See whether one of them is damaged, "
-                                    "or lower --learning-rate; the last checkpoint and the best weights are kept")
-                state.step += 1
-                state.loss_sum += loss
-                state.loss_count += 1
+                with _uninterrupted():
+                    model.optimizer.learning_rate = plan.rate(state.step)
+                    model.reset_metrics()
+                    loss = float(model.train_on_batch(*prepare(batch)))
+                    if not math.isfinite(loss):
+                        ids = ", ".join(feed.rows[i].id for i in feed.indices(state.step))
+                        raise UserError(f"the loss is {loss} at update {state.step}; its utterances: {ids}. See whether one of them is "
+                                        "damaged, or lower --learning-rate; the last checkpoint and the best weights are kept")
+                    state.step += 1
+                    state.loss_sum += loss
+                    state.loss_count += 1
+                    state.seconds = seconds_before + time.monotonic() - started
                 bar.update()
                 bar.set_postfix(loss=f"{state.loss_sum / state.loss_count:.4f}", refresh=False)
-                now = time.monotonic()
-                state.seconds = seconds_before + now - started
-                if state.step % plan.validate_every == 0 or state.step == plan.updates:
-                    _validation(state, plan, run, logger, validate, network, board, state.seconds)
-                    row = state.history[-1]
-                    tqdm.write(f"{description}: " + "  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()))
+                due = state.due(plan)
+                if due or time.monotonic() - saved > plan.checkpoint_s:
                     state.save()
                     saved = time.monotonic()
+                if due:
+                    _validation(state, plan, run, logger, validate, network, board, description)
                     if state.stopped(plan):
                         logger.info("stops at update %d: %s did not improve for %d validations", state.step, plan.monitor, state.wait)
                         break
-                elif now - saved > plan.checkpoint_s:
-                    state.save()
-                    saved = time.monotonic()
     except KeyboardInterrupt:
         state.save()
         logger.info("interrupted at update %d", state.step)
@@ -154,29 +152,48 @@ def train(model, feed, prepare, plan, run, logger, validate, network, descriptio
     return state.history
 
 
-def _validation(state, plan, run, logger, validate, network, board, seconds):
+@contextlib.contextmanager
+def _uninterrupted():
+    """Ctrl-C waits for the end of the block: weights and the count of updates change together, or the checkpoint would lie."""
+    handler, pressed = signal.getsignal(signal.SIGINT), []
+    if not callable(handler) or threading.current_thread() is not threading.main_thread():
+        yield  # Ctrl-C is ignored, or another thread's to handle
+        return
+    signal.signal(signal.SIGINT, lambda *caught: pressed.append(caught))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    if pressed:
+        handler(*pressed[0])
+
+
+def _validation(state, plan, run, logger, validate, network, board, description):
+    """Validate, keep the weights if they are the best so far, and save the checkpoint."""
     values = {name: float(value) for name, value in validate().items()}
-    row = {"update": state.step, "loss": state.loss_sum / state.loss_count if state.loss_count else None,
-           "learning_rate": plan.rate(state.step), "seconds": round(seconds, 1), **values}
-    state.loss_sum, state.loss_count = 0.0, 0
     value = values[plan.monitor]
     better = math.isfinite(value) and (state.best is None or (value > state.best if plan.higher_is_better else value < state.best))
-    if better:
-        state.best, state.best_step, state.wait = value, state.step, 0
-        save_weights(network, run / "best.weights.h5")
-    else:
-        state.wait += 1
-    row["best"] = better
-    state.history.append(row)
-    runs.write_history(run / "history.csv", state.history)
+    row = {"update": state.step, "epoch": round(state.step / batches_per_epoch, 4), "loss": state.loss_sum / state.loss_count if state.loss_count else None,
+           "learning_rate": plan.rate(state.step), "seconds": round(state.seconds, 1), **values, "best": better}
+    with _uninterrupted():
+        if better:
+            state.best, state.best_step, state.wait = value, state.step, 0
+            save_weights(network, run / "best.weights.h5")
+        else:
+            state.wait += 1
+        state.loss_sum, state.loss_count = 0.0, 0
+        state.history.append(row)
+        runs.write_history(run / "history.csv", state.history)
+        state.save()
     board.write(state.step, row)
     logger.info("%s", json.dumps(row))
+    tqdm.write(f"{description}: " + "  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()))
 
 
 def save_weights(network, path):
-    """`network.save_weights`, under a temporary name first. A later run that is killed never leaves half a file."""
+    """`network.save_weights` under a temporary name, then renamed: a kill never leaves half a file."""
     path = Path(path)
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")
+    temporary = path.with_name(f".{path.name}")
     network.save_weights(temporary)
     os.replace(temporary, path)
 
@@ -191,6 +208,14 @@ class _State:
 
     def stopped(self, plan):
         return plan.patience is not None and self.wait >= plan.patience
+
+    def due(self, plan):
+        """Whether this step is one to validate after, and has not been: also after a kill in the middle of the validation."""
+        if self.history and self.history[-1]["update"] == self.step:
+            return False
+        if self.step == 0:
+            return plan.validate_first
+        return self.step % plan.validate_every == 0 or self.step == plan.updates
 
     def _variables(self):
         return [*self.model.variables, *self.model.optimizer.variables]  # weights, random seeds, optimiser
@@ -207,6 +232,8 @@ class _State:
     def load(self):
         if not self.path.is_file():
             return
+        if not zipfile.is_zipfile(self.path):
+            raise UserError(f"{self.path}: damaged, it cannot be gone on from; name another --out, or delete it to start again")
         with np.load(self.path) as stored:
             variables = self._variables()
             if len(stored.files) != len(variables) + 1:
