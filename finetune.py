@@ -25,7 +25,8 @@ def arguments(argv):
     parser.add_argument("--iterations", type=cli.positive_int, default=100, help="updates of the enhancer")
     parser.add_argument("--validate-every", type=cli.positive_int, default=5, metavar="ITERATIONS")
     parser.add_argument("--validation-rows", type=cli.positive_int, default=100, metavar="N", help="validation mixtures that are scored each time")
-    parser.add_argument("--crop", type=float, default=0, metavar="SECONDS", help="train on random pieces of this length; 0 for whole utterances")
+    parser.add_argument("--crop", type=cli.from_zero, default=0, metavar="SECONDS", help="train on random pieces of this length; 0 for whole utterances")
+    parser.add_argument("--compare", metavar="RUN", help="another fine-tuning, such as one with --loss mse: both in one figure (the letter's Fig. 2)")
     parser.add_argument("--workers", type=cli.positive_int, default=None, help="scoring processes; one a core by default")
     return cli.parse(parser, {None: parser}, argv)
 
@@ -37,6 +38,8 @@ def main(argv=None):
     pretrained.check_mask_networks([args.enhancer])
     pretrained.read_card(args.quality_net, "quality_net")
     cli.check_writable(args.out)
+    if args.compare:
+        runs.read_history(args.compare)
 
     import keras
 
@@ -68,6 +71,10 @@ def main(argv=None):
     best = max(history, key=lambda row: row["pesq_raw"])["update"]
     print(figures.predicted_and_true_by_iteration(column["update"], column["predicted"], column["pesq_raw"],
                                                   Path(args.out) / "predicted_and_true.png", best=best))
+    if args.compare:
+        lines = {f"{loss} loss": runs.read_history(run)[["update", "pesq_raw"]].to_numpy().T
+                 for loss, run in ((args.loss, args.out), (runs.read_config(args.compare)["training"]["loss"], args.compare))}
+        print(figures.true_pesq_by_iteration(lines, Path(args.out) / "true_pesq.png"))
 
 
 if __name__ == "__main__":

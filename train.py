@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from se_keras import cli, evaluation, manifest, models, pretrained, runs
+from se_keras.errors import check_choice
 
 EXAMPLES = """
   python data/prepare.py demo --out data/demo
@@ -27,8 +28,8 @@ def arguments(argv):
     enhancer.add_argument("--model-args", default={}, type=json.loads, metavar="JSON", help="arguments of the builder, such as '{\"mask_floor\": 0.05}'")
     enhancer.add_argument("--loss", default="mse", choices=["mse"], help="mse: masked mean squared error of the spectrogram")
     enhancer.add_argument("--compression", default="log1p", help="scale on which errors are squared: magnitude (the letter's), log1p, log, root")
-    enhancer.add_argument("--epochs", type=int, default=10, help="passes over the training rows")
-    enhancer.add_argument("--crop", type=float, default=3.0, metavar="SECONDS", help="train on random pieces of this length, another each epoch; 0 for whole utterances")
+    enhancer.add_argument("--epochs", type=cli.positive_int, default=10, help="passes over the training rows")
+    enhancer.add_argument("--crop", type=cli.from_zero, default=3.0, metavar="SECONDS", help="train on random pieces of this length, another each epoch; 0 for whole utterances")
 
     quality = commands.add_parser("quality-net", help="train Quality-Net to predict PESQ", formatter_class=parser.formatter_class)
     cli.add_training_arguments(quality, out="runs/quality-net", batch=2, learning_rate=3e-4)
@@ -41,7 +42,7 @@ def arguments(argv):
     quality.add_argument("--validation-rows", type=cli.positive_int, default=100, metavar="N", help="validation mixtures used, noisy and enhanced")
     quality.add_argument("--workers", type=cli.positive_int, default=None, help="scoring processes; one a core by default")
     quality.add_argument("--rows", type=int, default=None, help="use only this many training rows, drawn at random")
-    quality.add_argument("--crop", type=float, default=0, metavar="SECONDS", help="train on one fixed random piece of each mixture; 0 for whole utterances")
+    quality.add_argument("--crop", type=cli.from_zero, default=0, metavar="SECONDS", help="train on one fixed random piece of each mixture; 0 for whole utterances")
     quality.add_argument("--input", default="mask", choices=["mask", "wave"], help="what Quality-Net sees of enhanced speech: the masked magnitude (equation 1) or that of the resynthesised wave")
     quality.add_argument("--precision", default="float32", choices=["float32", "bfloat16"], help="of the convolutions; bfloat16 pays where the processor has AMX")
     return cli.parse(parser, commands.choices, argv)
@@ -66,7 +67,8 @@ def main(argv=None):
 def train_enhancer(args, train_rows, valid_rows):
     from se_keras.models.layers import COMPRESSIONS
 
-    cli.check_choice("--compression", args.compression, COMPRESSIONS)
+    check_choice("--model", args.model, models.MASK_NETWORKS)
+    check_choice("--compression", args.compression, COMPRESSIONS)
     import keras
 
     from se_keras import supervised, training
@@ -97,10 +99,10 @@ def train_quality_net(args, train_rows, valid_rows):
     if args.start is not None:
         args.model_args = {**pretrained.read_card(args.start, "quality_net")["arguments"], **args.model_args}
     import keras
-    import numpy as np
 
     from se_keras import enhancer, scores, surrogate, training
     from se_keras.models.quality_net import pesq_to_score
+    from se_keras.report import figures
     from se_keras.stft import Stft
 
     training.seed_everything(args.seed, args.deterministic)
@@ -120,10 +122,10 @@ def train_quality_net(args, train_rows, valid_rows):
             pretrained.load_weights(network, pretrained.find(args.start)[1])
         training.compile_model(network, keras.optimizers.Adam(args.learning_rate, clipnorm=1.0), "mse")
         validate = surrogate.QualityValidation(network, valid_rows, enhancers, scorer, config, args.input)
-    np.save(Path(args.out) / "labels.npy", true)  # for the histogram of labels
+    figures.label_histogram(surrogate.by_kind(pairs, true), Path(args.out) / "labels.png")
     feed = surrogate.QualityFeed(pairs, pesq_to_score(true), enhancers, args.batch, config, args.seed, args.input)
     plan = training.Plan(updates=args.updates, validate_every=args.validate_every, learning_rate=args.learning_rate, schedule=args.schedule,
-                         monitor="valid_mse", patience=args.patience, checkpoint_s=args.checkpoint_every)
+                         patience=args.patience, checkpoint_s=args.checkpoint_every)
     history = training.train(network, feed, surrogate.quality_batch, plan, args.out, logger, validate, network, "quality-net")
     runs.finish(args.out, history, plan.monitor)
 

@@ -9,6 +9,7 @@ from se_keras.dataset import Feed
 from se_keras.enhancer import MaskEnhancer, pad_frames
 from se_keras.errors import UserError
 from se_keras.models.quality_net import pesq_to_score, score_to_pesq
+from se_keras.report.statistics import agreement
 from se_keras.scores import mixture_job, recipe, wave_job
 from se_keras.stft import Stft, istft, magnitude, stft
 
@@ -109,6 +110,12 @@ def known(pairs, values):
     if not has.all():
         print(f"{np.count_nonzero(~has)} of {len(pairs)} pairs were refused by PESQ and are left out")
     return [pair for pair, kept in zip(pairs, has, strict=True) if kept], values[has]
+
+
+def by_kind(pairs, values):
+    """{"noisy", "enhanced", "clean": their values}, of the kinds that there are."""
+    kinds = np.array(["clean" if pair.exponent == CLEAN else "enhanced" if pair.exponent else "noisy" for pair in pairs])
+    return {kind: values[kinds == kind] for kind in ("noisy", "enhanced", "clean") if (kinds == kind).any()}
 
 
 def _fingerprint(pair, enhancers):
@@ -222,19 +229,6 @@ class QualityPredictor:
         return predicted
 
 
-def agreement(true, predicted):
-    """LCC (Pearson), SRCC (Spearman) and RMSE of predicted against true scores, pairs without a true score left out."""
-    import scipy.stats
-
-    true, predicted = np.asarray(true, float), np.asarray(predicted, float)
-    known = np.isfinite(true)
-    true, predicted = true[known], predicted[known]
-    if len(true) < 3 or np.ptp(true) == 0 or np.ptp(predicted) == 0:
-        return {"lcc": float("nan"), "srcc": float("nan"), "rmse": float(np.sqrt(np.mean((true - predicted) ** 2))) if len(true) else float("nan")}
-    return {"lcc": float(scipy.stats.pearsonr(true, predicted)[0]), "srcc": float(scipy.stats.spearmanr(true, predicted)[0]),
-            "rmse": float(np.sqrt(np.mean((true - predicted) ** 2)))}
-
-
 class QualityValidation:
     """How well a Quality-Net predicts validation mixtures, noisy and enhanced: called after every so many updates.
 
@@ -262,11 +256,12 @@ class QualityValidation:
     def __call__(self):
         predicted = self.predictor.predict_magnitudes(self.magnitudes)
         known = np.isfinite(self.true)
-        values = {"valid_mse": float(np.mean((pesq_to_score(predicted[known]) - pesq_to_score(self.true[known])) ** 2))}
+        values = {"valid_loss": float(np.mean((pesq_to_score(predicted[known]) - pesq_to_score(self.true[known])) ** 2))}
         noisy = np.array([pair.exponent == 0 for pair in self.pairs])
-        for name, chosen in (("", noisy | ~noisy), ("noisy_", noisy), ("enhanced_", ~noisy)):
+        for name, chosen in (("", noisy | ~noisy), ("_noisy", noisy), ("_enhanced", ~noisy)):
             if chosen.any():
-                values.update({f"{name}{key}": value for key, value in agreement(self.true[chosen], predicted[chosen]).items()})
+                found = agreement(self.true[chosen], predicted[chosen])
+                values.update({f"valid_{key}{name}": found[key] for key in ("lcc", "srcc", "rmse")})
         return values
 
 

@@ -117,7 +117,7 @@ def train(model, feed, prepare, plan, run, logger, validate, network, descriptio
     bar = tqdm(total=plan.updates, initial=state.step, desc=description, unit="update")
     try:
         if state.due(plan):
-            _validation(state, plan, run, logger, validate, network, board, description)
+            _validation(state, plan, run, logger, validate, network, board, feed.batches_per_epoch, description)
         if state.step < plan.updates and not state.stopped(plan):
             for batch in feed.batches(state.step, plan.updates):
                 with _uninterrupted():
@@ -139,7 +139,7 @@ def train(model, feed, prepare, plan, run, logger, validate, network, descriptio
                     state.save()
                     saved = time.monotonic()
                 if due:
-                    _validation(state, plan, run, logger, validate, network, board, description)
+                    _validation(state, plan, run, logger, validate, network, board, feed.batches_per_epoch, description)
                     if state.stopped(plan):
                         logger.info("stops at update %d: %s did not improve for %d validations", state.step, plan.monitor, state.wait)
                         break
@@ -168,13 +168,13 @@ def _uninterrupted():
         handler(*pressed[0])
 
 
-def _validation(state, plan, run, logger, validate, network, board, description):
+def _validation(state, plan, run, logger, validate, network, board, batches_per_epoch, description):
     """Validate, keep the weights if they are the best so far, and save the checkpoint."""
     values = {name: float(value) for name, value in validate().items()}
     value = values[plan.monitor]
     better = math.isfinite(value) and (state.best is None or (value > state.best if plan.higher_is_better else value < state.best))
-    row = {"update": state.step, "epoch": round(state.step / batches_per_epoch, 4), "loss": state.loss_sum / state.loss_count if state.loss_count else None,
-           "learning_rate": plan.rate(state.step), "seconds": round(state.seconds, 1), **values, "best": better}
+    row = {"update": state.step, "epoch": round(state.step / batches_per_epoch, 4),
+           "loss": state.loss_sum / state.loss_count if state.loss_count else None, "learning_rate": plan.rate(state.step), "seconds": round(state.seconds, 1), **values, "best": better}
     with _uninterrupted():
         if better:
             state.best, state.best_step, state.wait = value, state.step, 0
