@@ -59,8 +59,8 @@ class MaskFloor(keras.layers.Layer):
         super().__init__(**kwargs)
         self.floor = floor
 
-    def call(self, mask):
-        return keras.ops.maximum(mask, self.floor)
+    def call(self, ratio_mask):
+        return keras.ops.maximum(ratio_mask, self.floor)
 
     def compute_output_shape(self, shape):
         return shape

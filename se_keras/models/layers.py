@@ -201,21 +201,22 @@ class Frozen(keras.layers.Layer):
 class Resynthesis(keras.layers.Layer):
     """Magnitude of the wave made from a masked spectrum: what is left of it when overlapping frames must agree.
 
-    Call arguments: noisy float32 `(batch, frames, bins, 2)`, mask float32 `(batch, frames, bins)`. Output: float32
-    `(batch, frames, bins)`, the square root kept 1e-5 away from zero, where it has no gradient.
+    Call arguments: noisy float32 `(batch, frames, bins, 2)`, ratio_mask float32 `(batch, frames, bins)` (an
+    argument called `mask` is, to Keras, the mask of time steps). Output: float32 `(batch, frames, bins)`, the square root kept
+    1e-5 away from zero, where it has no gradient.
     """
 
     def __init__(self, config=None, **kwargs):
         super().__init__(**kwargs)
         self.stft = Stft(**config) if isinstance(config, dict) else config or Stft()
 
-    def call(self, noisy, mask):
+    def call(self, noisy, ratio_mask):
         samples = (ops.shape(noisy)[1] - 1) * self.stft.hop_length
-        spectrum = stft_ops(istft_ops(noisy * ops.expand_dims(mask, -1), samples, self.stft), self.stft)
+        spectrum = stft_ops(istft_ops(noisy * ops.expand_dims(ratio_mask, -1), samples, self.stft), self.stft)
         return ops.sqrt(ops.sum(ops.square(spectrum), axis=-1) + 1e-10)
 
-    def compute_output_shape(self, noisy_shape, mask_shape):
-        return mask_shape
+    def compute_output_shape(self, noisy_shape, ratio_mask_shape):
+        return ratio_mask_shape
 
     def get_config(self):
         return {**super().get_config(), "config": self.stft.to_config()}

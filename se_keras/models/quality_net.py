@@ -5,8 +5,14 @@ from keras import ops
 
 from se_keras.errors import check_choice
 from se_keras.models.dft_conv import LargeKernelConv2D
-from se_keras.models.layers import (Compression, LevelNormalization, MaskedGlobalAveragePooling2D, SpectralNormalization, ZeroPadding,
-                                    register)
+from se_keras.models.layers import (
+    Compression,
+    LevelNormalization,
+    MaskedGlobalAveragePooling2D,
+    SpectralNormalization,
+    ZeroPadding,
+    register,
+)
 
 FILTERS = ((15, 5), (25, 7), (40, 9), (50, 11))  # (filters, kernel size): the letter, section II
 SCORE_OFFSET, SCORE_RANGE = 0.5, 5.0  # raw P.862 runs from -0.5 to 4.5
