@@ -58,6 +58,7 @@ class MaskFloor(keras.layers.Layer):
     def __init__(self, floor=0.05, **kwargs):
         super().__init__(**kwargs)
         self.floor = floor
+        self.supports_masking = True  # the LSTMs' mask of time steps goes through
 
     def call(self, ratio_mask):
         return keras.ops.maximum(ratio_mask, self.floor)
