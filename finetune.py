@@ -19,14 +19,18 @@ def arguments(argv):
     cli.add_training_arguments(parser, out="runs/blstm-qnet", batch=4, learning_rate=1e-4, schedule="constant")
     parser.add_argument("--enhancer", default="runs/blstm", metavar="RUN|NAME", help="the enhancer to start from")
     parser.add_argument("--quality-net", default="runs/quality-net", metavar="RUN|NAME", help="the Quality-Net to learn from")
-    parser.add_argument("--loss", default="quality", choices=["quality", "mse"], help="quality: (1 - Q)^2; mse: go on as before, for comparison")
+    parser.add_argument("--loss", default="quality", choices=["quality", "mse"],
+                        help="quality: (1 - Q)^2; mse: go on as before, for comparison")
     parser.add_argument("--compression", default="log1p", help="scale of the MSE, as in train.py")
     parser.add_argument("--optimizer", default="rmsprop", choices=["rmsprop", "adam"])
     parser.add_argument("--iterations", type=cli.positive_int, default=100, help="updates of the enhancer")
     parser.add_argument("--validate-every", type=cli.positive_int, default=5, metavar="ITERATIONS")
-    parser.add_argument("--validation-rows", type=cli.positive_int, default=100, metavar="N", help="validation mixtures that are scored each time")
-    parser.add_argument("--crop", type=cli.from_zero, default=0, metavar="SECONDS", help="train on random pieces of this length; 0 for whole utterances")
-    parser.add_argument("--compare", metavar="RUN", help="another fine-tuning, such as one with --loss mse: both in one figure (the letter's Fig. 2)")
+    parser.add_argument("--validation-rows", type=cli.positive_int, default=100, metavar="N",
+                        help="validation mixtures that are scored each time")
+    parser.add_argument("--crop", type=float, default=0, metavar="SECONDS",
+                        help="train on random pieces of this length; 0 for whole utterances")
+    parser.add_argument("--compare", metavar="RUN",
+                        help="another fine-tuning, such as one with --loss mse: both in one figure (the letter's Fig. 2)")
     parser.add_argument("--workers", type=cli.positive_int, default=None, help="scoring processes; one a core by default")
     return cli.parse(parser, {None: parser}, argv)
 
@@ -54,15 +58,16 @@ def main(argv=None):
     valid_rows = evaluation.subset(valid_rows, args.validation_rows)
     logger = runs.open_run(args.out, runs.describe(args, card["network"], card["arguments"], config))
     if args.loss == "quality":
-        model, prepare = surrogate.combined_model(network, predictor.network, predictor.representation, config), surrogate.combined_batch
-        loss = surrogate.quality_objective
+        model = surrogate.combined_model(network, predictor.network, predictor.representation, config)
+        prepare, loss = surrogate.combined_batch, surrogate.quality_objective
     else:
         model, prepare, loss = supervised.mse_model(network, args.compression), supervised.mse_batch, training.mean_output
-    optimizer = {"rmsprop": keras.optimizers.RMSprop, "adam": keras.optimizers.Adam}[args.optimizer](args.learning_rate, clipnorm=1.0)
-    training.compile_model(model, optimizer, loss)
+    optimizer = {"rmsprop": keras.optimizers.RMSprop, "adam": keras.optimizers.Adam}[args.optimizer]
+    training.compile_model(model, optimizer(args.learning_rate, clipnorm=1.0), loss)
     feed = Feed(train_rows, args.batch, config, seed=args.seed, crop_s=args.crop or None)
-    plan = training.Plan(updates=args.iterations, validate_every=args.validate_every, learning_rate=args.learning_rate, schedule=args.schedule,
-                         monitor="pesq_raw", higher_is_better=True, patience=args.patience, checkpoint_s=args.checkpoint_every, validate_first=True)
+    plan = training.Plan(updates=args.iterations, validate_every=args.validate_every, learning_rate=args.learning_rate,
+                         schedule=args.schedule, monitor="pesq_raw", higher_is_better=True, patience=args.patience,
+                         checkpoint_s=args.checkpoint_every, validate_first=True)
     with scores.Scorer(["pesq_raw", "stoi", "si_sdr"], cache=Path(args.data) / "scores", workers=args.workers) as scorer:
         validate = surrogate.HonestValidation(network, predictor, valid_rows, scorer)
         history = training.train(model, feed, prepare, plan, args.out, logger, validate, network, f"fine-tuning ({args.loss})")

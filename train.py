@@ -1,7 +1,6 @@
 #!/usr/bin/env python
 """Train an enhancer, or the Quality-Net that will teach it."""
 
-import json
 import sys
 from pathlib import Path
 
@@ -22,29 +21,42 @@ def arguments(argv):
     parser = cli.parser(__doc__ + EXAMPLES)
     commands = parser.add_subparsers(dest="command", required=True, metavar="{enhancer,quality-net}")
 
-    enhancer = commands.add_parser("enhancer", help="train a mask network towards the clean spectrogram", formatter_class=parser.formatter_class)
+    def command(name, help):
+        return commands.add_parser(name, help=help, formatter_class=parser.formatter_class)
+
+    enhancer = command("enhancer", "train a mask network towards the clean spectrogram")
     cli.add_training_arguments(enhancer, out="runs/blstm", batch=32, learning_rate=1e-3)
     enhancer.add_argument("--model", default="blstm", help=f"one of {', '.join(models.MASK_NETWORKS)}")
-    enhancer.add_argument("--model-args", default={}, type=json.loads, metavar="JSON", help="arguments of the builder, such as '{\"mask_floor\": 0.05}'")
+    enhancer.add_argument("--model-args", default={}, type=cli.json_object, metavar="JSON",
+                          help="arguments of the builder, such as '{\"mask_floor\": 0.05}'")
     enhancer.add_argument("--loss", default="mse", choices=["mse"], help="mse: masked mean squared error of the spectrogram")
-    enhancer.add_argument("--compression", default="log1p", help="scale on which errors are squared: magnitude (the letter's), log1p, log, root")
+    enhancer.add_argument("--compression", default="log1p",
+                          help="scale on which errors are squared: magnitude (the letter's), log1p, log, root")
     enhancer.add_argument("--epochs", type=cli.positive_int, default=10, help="passes over the training rows")
-    enhancer.add_argument("--crop", type=cli.from_zero, default=3.0, metavar="SECONDS", help="train on random pieces of this length, another each epoch; 0 for whole utterances")
+    enhancer.add_argument("--crop", type=float, default=3.0, metavar="SECONDS",
+                          help="train on random pieces of this length, another each epoch; 0 for whole utterances")
 
-    quality = commands.add_parser("quality-net", help="train Quality-Net to predict PESQ", formatter_class=parser.formatter_class)
+    quality = command("quality-net", "train Quality-Net to predict PESQ")
     cli.add_training_arguments(quality, out="runs/quality-net", batch=2, learning_rate=3e-4)
-    quality.add_argument("--enhancer", nargs="+", required=False, default=[], metavar="RUN|NAME", help="enhancers whose output is scored beside noisy and clean speech")
-    quality.add_argument("--model-args", default={}, type=json.loads, metavar="JSON", help="arguments of models.quality_net, such as '{\"padding\": \"same\"}'")
+    quality.add_argument("--enhancer", nargs="+", default=[], metavar="RUN|NAME",
+                         help="enhancers whose output is scored beside noisy and clean speech")
+    quality.add_argument("--model-args", default={}, type=cli.json_object, metavar="JSON",
+                         help="arguments of models.quality_net, such as '{\"padding\": \"same\"}'")
     quality.add_argument("--start", metavar="RUN|NAME", help="continue from the weights of this Quality-Net instead of from nothing")
-    quality.add_argument("--updates", type=int, default=10_000, help="optimiser updates")
-    quality.add_argument("--validate-every", type=int, default=500, metavar="UPDATES")
-    quality.add_argument("--exponents", type=float, nargs="+", default=[1.0], help="powers of the enhancer's mask to score: 1 is its output, 0.5 half as much (in dB) taken away")
-    quality.add_argument("--validation-rows", type=cli.positive_int, default=100, metavar="N", help="validation mixtures used, noisy and enhanced")
+    quality.add_argument("--updates", type=cli.positive_int, default=10_000, help="optimiser updates")
+    quality.add_argument("--validate-every", type=cli.positive_int, default=1000, metavar="UPDATES")
+    quality.add_argument("--exponents", type=float, nargs="+", default=[1.0],
+                         help="powers of the enhancer's mask to score, one drawn for each pair: 1 is its output, 0.5 half as much (in dB) taken away")
+    quality.add_argument("--rows", type=cli.positive_int, default=None, help="use only this many training rows, drawn at random")
+    quality.add_argument("--validation-rows", type=cli.positive_int, default=100, metavar="N",
+                         help="validation mixtures used, noisy and enhanced")
+    quality.add_argument("--crop", type=float, default=2.0, metavar="SECONDS",
+                         help="train on one fixed random piece of each mixture, whose PESQ is its label; 0 for whole utterances")
+    quality.add_argument("--input", default="mask", choices=["mask", "wave"],
+                         help="what Quality-Net sees of enhanced speech: the masked magnitude (equation 1) or that of the resynthesised wave")
+    quality.add_argument("--precision", default="float32", choices=["float32", "bfloat16"],
+                         help="of the convolutions; bfloat16 pays where the processor has AMX")
     quality.add_argument("--workers", type=cli.positive_int, default=None, help="scoring processes; one a core by default")
-    quality.add_argument("--rows", type=int, default=None, help="use only this many training rows, drawn at random")
-    quality.add_argument("--crop", type=cli.from_zero, default=0, metavar="SECONDS", help="train on one fixed random piece of each mixture; 0 for whole utterances")
-    quality.add_argument("--input", default="mask", choices=["mask", "wave"], help="what Quality-Net sees of enhanced speech: the masked magnitude (equation 1) or that of the resynthesised wave")
-    quality.add_argument("--precision", default="float32", choices=["float32", "bfloat16"], help="of the convolutions; bfloat16 pays where the processor has AMX")
     return cli.parse(parser, commands.choices, argv)
 
 
@@ -52,7 +64,7 @@ def main(argv=None):
     argv = sys.argv[1:] if argv is None else argv
     if not argv:
         argv = ["enhancer"]
-        print("train.py enhancer --data data/demo --out runs/blstm: the BLSTM, by MSE, on the demo corpus (--help shows what else there is)")
+        print("train.py enhancer --data data/demo --out runs/blstm: the BLSTM, by MSE, on the demo corpus (--help shows more)")
     args = arguments(argv)
     if args.data == "data/demo" and not Path("data/demo/train.jsonl").is_file():
         from se_keras import corpora
@@ -82,8 +94,9 @@ def train_enhancer(args, train_rows, valid_rows):
     logger = runs.open_run(args.out, runs.describe(args, args.model, args.model_args, config))
     model = supervised.mse_model(network, args.compression)
     training.compile_model(model, keras.optimizers.Adam(args.learning_rate, clipnorm=1.0), training.mean_output)
-    plan = training.Plan(updates=args.epochs * feed.batches_per_epoch, validate_every=feed.batches_per_epoch, learning_rate=args.learning_rate,
-                         schedule=args.schedule, patience=args.patience, checkpoint_s=args.checkpoint_every)
+    plan = training.Plan(updates=args.epochs * feed.batches_per_epoch, validate_every=feed.batches_per_epoch,
+                         learning_rate=args.learning_rate, schedule=args.schedule, patience=args.patience,
+                         checkpoint_s=args.checkpoint_every)
 
     def validate():
         return {"valid_loss": supervised.validation_loss(model, valid_rows, config)}
@@ -124,8 +137,8 @@ def train_quality_net(args, train_rows, valid_rows):
         validate = surrogate.QualityValidation(network, valid_rows, enhancers, scorer, config, args.input)
     figures.label_histogram(surrogate.by_kind(pairs, true), Path(args.out) / "labels.png")
     feed = surrogate.QualityFeed(pairs, pesq_to_score(true), enhancers, args.batch, config, args.seed, args.input)
-    plan = training.Plan(updates=args.updates, validate_every=args.validate_every, learning_rate=args.learning_rate, schedule=args.schedule,
-                         patience=args.patience, checkpoint_s=args.checkpoint_every)
+    plan = training.Plan(updates=args.updates, validate_every=args.validate_every, learning_rate=args.learning_rate,
+                         schedule=args.schedule, patience=args.patience, checkpoint_s=args.checkpoint_every)
     history = training.train(network, feed, surrogate.quality_batch, plan, args.out, logger, validate, network, "quality-net")
     runs.finish(args.out, history, plan.monitor)
 

@@ -1,6 +1,7 @@
 """What the scripts at the top level share: arguments with presets, quiet start, errors without stack traces."""
 
 import argparse
+import json
 import logging
 import math
 import os
@@ -103,7 +104,8 @@ def add_training_arguments(parser, out, batch, learning_rate, schedule="cosine")
     parser.add_argument("--preset", metavar="NAME", help=f"defaults from configs/NAME.toml: {', '.join(presets())}")
     parser.add_argument("--batch", type=positive_int, default=batch, help="utterances in an update")
     parser.add_argument("--learning-rate", type=positive_float, default=learning_rate)
-    parser.add_argument("--schedule", default=schedule, choices=["constant", "cosine"], help="of the learning rate; cosine falls to zero at the end")
+    parser.add_argument("--schedule", default=schedule, choices=["constant", "cosine"],
+                        help="of the learning rate; cosine falls to zero at the end")
     parser.add_argument("--patience", type=positive_int, default=None, metavar="N", help="stop after N validations without a better one")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--deterministic", action="store_true", help="the same bits on every run, slower")
@@ -131,6 +133,17 @@ def from_zero(text):
     value = float(text)
     if not 0 <= value < math.inf:
         raise argparse.ArgumentTypeError(f"{value:g} is not a number from 0")
+    return value
+
+
+def json_object(text):
+    """An argparse type: a JSON object."""
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise argparse.ArgumentTypeError(f"not JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f"expected a JSON object such as '{{}}', found {text}")
     return value
 
 

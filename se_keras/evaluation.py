@@ -34,7 +34,7 @@ def evaluate(rows, systems, scorer, out_csv, batch_size=16, predictor=None, limi
     rows = subset(rows, limit)
     records = []
     for system in systems:
-        results = _score(rows, system, scorer, batch_size, progress)
+        results = score_system(rows, system, scorer, batch_size, progress)
         predicted = predictor(system, rows) if predictor else [None] * len(rows)
         for row, result, value in zip(rows, results, predicted, strict=True):
             measured = {name: score for name, score in result.items() if name != "error"}
@@ -65,8 +65,15 @@ def subset(rows, limit):
     return [rows[number] for number in sorted(ordered[(2 * place + 1) * len(rows) // (2 * limit)] for place in range(limit))]
 
 
-def _score(rows, system, scorer, batch_size, progress):
-    """Scores of one system, in the order of `rows`."""
+def score_system(rows, system, scorer, batch_size=16, progress=True):
+    """Scores of one system on rows, what the cache holds already not made again.
+
+    Args:
+        rows, system, scorer, batch_size, progress: as `evaluate`.
+
+    Returns:
+        A list of dicts as `Scorer.score`, in the order of rows.
+    """
     if system.fingerprint == scores.NOISY:
         return scorer.score([scores.mixture_job(row) for row in rows], desc=system.name, progress=progress)
     recipes = [scores.recipe(row, system.fingerprint) for row in rows]

@@ -8,6 +8,7 @@ from se_keras import manifest, mixing
 from se_keras.dataset import Feed
 from se_keras.enhancer import MaskEnhancer, pad_frames
 from se_keras.errors import UserError
+from se_keras.evaluation import score_system
 from se_keras.models.quality_net import pesq_to_score, score_to_pesq
 from se_keras.report.statistics import agreement
 from se_keras.scores import mixture_job, recipe, wave_job
@@ -106,7 +107,7 @@ def known(pairs, values):
     """
     has = np.isfinite(values)
     if not has.any():
-        raise UserError("PESQ refused every pair, so there is nothing to learn from; is the speech silent or shorter than a quarter of a second?")
+        raise UserError("PESQ refused every pair, so there is nothing to learn from; is the speech silent, or shorter than 1/4 s?")
     if not has.all():
         print(f"{np.count_nonzero(~has)} of {len(pairs)} pairs were refused by PESQ and are left out")
     return [pair for pair, kept in zip(pairs, has, strict=True) if kept], values[has]
@@ -245,7 +246,7 @@ class QualityValidation:
         self.pairs = [Pair(row, 0.0) for row in rows] + [Pair(row, 1.0, number) for number in range(len(enhancers)) for row in rows]
         self.true = label(self.pairs, enhancers, scorer, description="validation labels")
         if not np.isfinite(self.true).any():
-            raise UserError("PESQ refused every validation pair, so nothing could be chosen by it; is the validation speech silent or very short?")
+            raise UserError("PESQ refused every validation pair; is the validation speech silent, or shorter than 1/4 s?")
         feed = QualityFeed(self.pairs, self.true, enhancers, CHUNK, config, representation=representation)
         self.magnitudes = [None] * len(self.pairs)
         for k, batch in enumerate(feed.batches(0, feed.batches_per_epoch)):
@@ -324,10 +325,9 @@ class HonestValidation:
         self.network, self.predictor, self.rows, self.scorer = network, predictor, rows, scorer
 
     def __call__(self):
-        from se_keras.supervised import true_scores
-
-        results = true_scores(self.rows, self.network, self.predictor.config, self.scorer)
-        predicted = self.predictor(MaskEnhancer(self.network, self.predictor.config), self.rows)
+        enhancer = MaskEnhancer(self.network, self.predictor.config)  # a new one each time: its fingerprint is of these weights
+        results = score_system(self.rows, enhancer, self.scorer, progress=False)
+        predicted = self.predictor(enhancer, self.rows)
         kept = [i for i, result in enumerate(results) if result["error"] is None]
         values = {name: float(np.mean([results[i][name] for i in kept])) for name in self.scorer.names}
         return {**values, "predicted": float(np.mean([predicted[i] for i in kept])), "left_out": len(results) - len(kept)}

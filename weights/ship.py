@@ -1,0 +1,62 @@
+#!/usr/bin/env python
+"""Copy the best weights of a run into weights/, with a card: what it is, how it was made, on what data, and how it scores."""
+
+import hashlib
+import json
+import shutil
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from se_keras import cli, pretrained, runs  # noqa: E402  (the path above lets the script run from anywhere)
+from se_keras.errors import UserError  # noqa: E402
+
+EXAMPLE = """
+  python weights/ship.py runs/blstm-qnet blstm-qnet --report reports/letter --licence "CC BY 4.0 (trained on LibriSpeech ...)"
+"""
+
+
+def main(argv=None):
+    parser = cli.parser(__doc__ + EXAMPLE)
+    parser.add_argument("run", help="run folder")
+    parser.add_argument("name", help="name to ship it under")
+    parser.add_argument("--data-note", default="", help="the training data in a sentence, with their licences")
+    parser.add_argument("--licence", default="MIT", help="of the weights")
+    parser.add_argument("--report", metavar="REPORT", help="a report of test.py in which the run was scored")
+    parser.add_argument("--system", help="its name in that report; the run folder's by default")
+    args = parser.parse_args(argv)
+    config = runs.read_config(args.run)
+    _, weights = pretrained.find(args.run)
+    best = [row for row in runs.read_history(args.run).to_dict("records") if row["best"]][-1]
+    card = {
+        "name": args.name,
+        **{key: config[key] for key in ("network", "arguments", "stft", "representation") if key in config},
+        "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "licence": args.licence,
+        "recipe": {key: config[key] for key in ("command", "training", "versions", "git", "machine", "started")},
+        "data": {**(config["data"] or {}), "note": args.data_note},
+        "validation": {key: value for key, value in best.items() if value == value},
+    }
+    if args.report:
+        card["scores"] = _scores(Path(args.report) / "summary.json", args.system or Path(args.run).name)
+    shutil.copy(weights, pretrained.WEIGHTS / f"{args.name}.weights.h5")
+    runs.write_json(pretrained.WEIGHTS / f"{args.name}.json", card)
+    print(f"{pretrained.WEIGHTS / args.name}.weights.h5, sha256 {card['sha256'][:12]}...")
+
+
+def _scores(path, system):
+    if not path.is_file():
+        raise UserError(f"{path}: no such report; make one with test.py")
+    summary = json.loads(path.read_text())
+    found = {metric: {"mean": systems[system]["mean"], "per_snr": systems[system]["per_snr"]}
+             for metric, systems in summary["averages"].items() if system in systems}
+    if found:
+        found["note"] = summary["note"]
+    if not found and system not in summary["prediction"]:
+        raise UserError(f"{path}: no system {system!r} in it")
+    return found
+
+
+if __name__ == "__main__":
+    cli.run(main)
