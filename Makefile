@@ -32,7 +32,7 @@ $(VENV)/installed: requirements.txt
 	@command -v gcc > /dev/null || \
 		{ echo "error: gcc is missing, which compiles pesq; on Debian: apt install gcc python3-dev" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	@echo "installing requirements.txt into $(VENV): some minutes, about 2 GB"
+	@echo "installing requirements.txt into $(VENV): some minutes, about 3 GB"
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 

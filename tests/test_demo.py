@@ -1,0 +1,103 @@
+"""The presets and demo.py's plan: every setting is a flag of its command, every command parses, the verdict is plain."""
+
+import json
+import subprocess
+import sys
+import tomllib
+
+import pytest
+from conftest import ROOT
+
+import demo
+import finetune
+import train
+from se_keras import cli, pretrained
+from se_keras.errors import UserError
+
+COMMANDS = {"enhancer": (train, ["enhancer"]), "quality-net": (train, ["quality-net"]), "finetune": (finetune, [])}
+
+
+def parsed(script, arguments, monkeypatch):
+    monkeypatch.setattr(sys, "argv", [f"{script.__name__}.py"])
+    return script.arguments(arguments)
+
+
+@pytest.mark.parametrize("name", cli.presets())
+def test_every_key_of_a_preset_is_a_flag_with_a_value_of_its_kind(name, monkeypatch):
+    preset = tomllib.loads((ROOT / "configs" / f"{name}.toml").read_text())
+    assert set(preset) == set(COMMANDS)
+    for section, values in preset.items():
+        script, command = COMMANDS[section]
+        found = parsed(script, [*command, "--preset", name], monkeypatch)
+        assert {key: getattr(found, key.replace("-", "_")) for key in values} == values
+        # Given again as flags, they pass the command line's own checks: choices, bounds, JSON.
+        flags = [text for key, value in values.items() for text in (f"--{key}", *as_flags(value))]
+        assert vars(parsed(script, [*command, *flags], monkeypatch)) == {**vars(found), "preset": None}
+
+
+def as_flags(value):
+    return list(map(str, value)) if isinstance(value, list) else [json.dumps(value) if isinstance(value, dict) else str(value)]
+
+
+def test_a_flag_wins_over_a_preset(monkeypatch):
+    assert parsed(train, ["enhancer", "--preset", "demo", "--epochs", "1"], monkeypatch).epochs == 1
+
+
+def test_the_three_commands_of_a_preset_fit_together(monkeypatch):
+    """What the enhancer's run is called is what Quality-Net's training and fine-tuning look for."""
+    for name in ("letter", "voicebank"):
+        enhancer, quality, tuned = (parsed(script, [*command, "--preset", name], monkeypatch) for script, command in COMMANDS.values())
+        assert quality.enhancer == [enhancer.out] == [tuned.enhancer] and tuned.quality_net == quality.out
+        assert len({enhancer.data, quality.data, tuned.data}) == 1 and len({enhancer.out, quality.out, tuned.out}) == 3
+
+
+@pytest.mark.parametrize("from_scratch", [False, True])
+def test_every_command_of_the_demo_parses(from_scratch, tmp_path, monkeypatch):
+    for _, script, *arguments in demo.plan("data/demo", tmp_path, from_scratch):
+        if script in ("train.py", "finetune.py"):
+            args = parsed({"train.py": train, "finetune.py": finetune}[script], arguments, monkeypatch)
+            assert args.preset == "demo" and args.data == "data/demo"
+        assert (ROOT / script).is_file()
+
+
+def test_going_on_and_from_scratch_have_runs_of_their_own(tmp_path):
+    """Both can be tried with one --out: they share the enhancer that was trained with MSE and nothing that differs."""
+    folders = [{argument for stage in demo.plan("data/demo", tmp_path, from_scratch) for argument in stage if str(tmp_path) in argument}
+               for from_scratch in (False, True)]
+    assert {path.rpartition("/")[2] for path in folders[0] & folders[1]} == {"blstm-mse", "validation"}
+
+
+def test_without_a_shipped_quality_net_it_is_said(monkeypatch, capsys):
+    def missing(*_):
+        raise UserError("quality-net: no such model")
+
+    monkeypatch.setattr(pretrained, "read_card", missing)
+    assert not demo.shipped()
+    assert "trained from nothing (quality-net: no such model)" in capsys.readouterr().out
+
+
+def summary(noisy, mse, tuned):
+    averages = {system: {"mean": value} for system, value in (("noisy", noisy), ("blstm-mse", mse), ("blstm-qnet", tuned))}
+    return {"systems": list(averages), "averages": {"pesq_raw": averages, "pesq_wb": averages}}
+
+
+def test_verdict():
+    assert demo.verdict(summary(2.0, 2.3, 2.4)).count("PESQ raw: as expected, Quality-Net > MSE > noisy (blstm-qnet 2.400,") == 1
+    for ending in ((2.0, 2.3, 2.3), (2.0, 2.3, 2.2), (2.4, 2.3, 2.5)):
+        lines = demo.verdict(summary(*ending)).splitlines()
+        assert len(lines) == 2 and all("NOT as expected, Quality-Net > MSE > noisy does not hold in this run" in line for line in lines)
+
+
+def test_a_step_that_fails_stops_the_demo(tmp_path, monkeypatch, capsys):
+    ran = []
+    monkeypatch.setattr(demo, "run", lambda command: ran.append(command[0]) or (2 if command[0] == "train.py" else 0))
+    assert demo.main(["--out", str(tmp_path), "--data", str(tmp_path / "data")]) == 2
+    assert ran == ["data/prepare.py", "train.py"]
+    printed = capsys.readouterr()
+    assert "[2/6] train the enhancer with MSE\n$ python train.py enhancer --preset demo" in printed.out
+    assert "stopped at step 2 of 6; run it again and it goes on from there" in printed.err
+
+
+def test_the_scripts_are_found_from_anywhere(tmp_path):
+    done = subprocess.run([sys.executable, ROOT / "demo.py", "--help"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "--from-scratch" in done.stdout
