@@ -66,12 +66,17 @@ class Feed:
         rng = np.random.default_rng([self.seed, epoch])
         shuffled = rng.permutation(len(self.rows))
         batches, window = [], self.batch_size * BUCKET_BATCHES
-        lengths = np.array([row.used_samples for row in self.rows])
+        lengths = self._padded_lengths()  # utterances that are padded to one length stay shuffled: each epoch other company
         for start in range(0, len(shuffled), window):
             chunk = shuffled[start:start + window]
             chunk = chunk[np.argsort(lengths[chunk], kind="stable")]
             batches += [chunk[i:i + self.batch_size] for i in range(0, len(chunk), self.batch_size)]
         return [batches[i] for i in rng.permutation(len(batches))]
+
+    def _padded_lengths(self):
+        """Of each row, after its cut, in multiples of `multiple` frames."""
+        longest = np.inf if self.crop_s is None else round(self.crop_s * 16_000)
+        return np.array([-(-self.config.frames(min(row.used_samples, longest)) // self.multiple) for row in self.rows])
 
     def indices(self, k):
         """Row numbers of batch k, counted over epochs from 0."""
