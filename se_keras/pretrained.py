@@ -110,7 +110,7 @@ def load_weights(network, path):
 
 
 def _say(shapes):
-    return ", ".join("x".join(map(str, shape)) or "a scalar" for shape in shapes)
+    return ", ".join("x".join(map(str, shape)) or "a scalar" for shape in dict.fromkeys(shapes))
 
 
 def _stored_shapes(file):
