@@ -41,7 +41,7 @@ def read_any_rate(path):
         raise UserError(f"{path}: no such file")
     try:
         with sf.SoundFile(str(path)) as file:
-            declared, rate = _declared_frames(file, path), file.samplerate
+            declared, rate = declared_frames(file, path), file.samplerate
             wave = file.read(dtype="float32", always_2d=True)
     except (sf.LibsndfileError, RuntimeError) as error:
         raise UserError(f"{path}: not a readable audio file ({error})") from None
@@ -55,7 +55,7 @@ def read_any_rate(path):
     return wave, rate
 
 
-def _declared_frames(file, path):
+def declared_frames(file, path):
     """Frames that the header promises; for WAV and NIST SPHERE, libsndfile's own count is what a cut file still holds."""
     if file.frames > 1 << 62:  # libsndfile can neither count nor seek in it
         raise UserError(f"{path}: does not say its length (a flac written to a pipe); write it again, to a file")

@@ -109,7 +109,7 @@ def open_source(path):
         file = sf.SoundFile(str(path))
     except (sf.LibsndfileError, TypeError) as error:
         raise UserError(f"{path}: not a readable audio file ({str(error) or 'damaged or truncated'})") from None
-    declared = audio._declared_frames(file, path)
+    declared = audio.declared_frames(file, path)
     if file.frames and declared <= file.frames:
         return file
     file.close()
