@@ -28,7 +28,7 @@ def score_to_pesq(score):
     return score * SCORE_RANGE - SCORE_OFFSET
 
 
-def quality_net(bins=257, filters=FILTERS, padding="valid", compression="log1p", batch_normalization=False, input_gain=1.0,
+def quality_net(bins=257, filters=FILTERS, padding="valid", compression="log", batch_normalization=False, input_gain=1.0,
                 mean_score=0.5, precision="float32", name="quality_net"):
     """Build Quality-Net (Fu, Liao and Tsao 2019, section II).
 
