@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 from se_keras import cli, pretrained
-from se_keras.errors import UserError
 
 DESCRIPTION = """The whole job on a generated corpus, in about ten minutes on two cores: prepare, train, fine-tune, test.
 
@@ -27,7 +26,10 @@ def main(argv=None):
                         help="train Quality-Net from nothing, ten minutes longer, instead of going on from the shipped one")
     args = parser.parse_args(argv)
     cli.check_writable(args.out, need_mb=500)
-    from_scratch = args.from_scratch or not shipped()
+    shipped = pretrained.DEFAULT_QUALITY_NET in pretrained.names()
+    if not shipped and not args.from_scratch:
+        print(f"weights/ holds no {pretrained.DEFAULT_QUALITY_NET} to go on from: it is trained from nothing, ten minutes longer")
+    from_scratch = args.from_scratch or not shipped
     began, took = time.monotonic(), {}
     stages = plan(args.data, Path(args.out), from_scratch)
     for number, (title, *command) in enumerate(stages, start=1):
@@ -43,16 +45,6 @@ def main(argv=None):
     print("\n" + "\n".join(f"{seconds:6.0f} s  {title}" for title, seconds in took.items()))
     print(f"{time.monotonic() - began:6.0f} s  in all\n\nreport: {report} (table.md, scores.csv, summary.json, figures/)")
     return 0
-
-
-def shipped():
-    """Whether weights/ holds a Quality-Net to go on from; where not, it is said."""
-    try:
-        pretrained.read_card(pretrained.DEFAULT_QUALITY_NET, "quality_net")
-    except UserError as error:
-        print(f"no shipped Quality-Net to go on from, so it is trained from nothing ({error})")
-        return False
-    return True
 
 
 def plan(data, out, from_scratch):

@@ -12,7 +12,6 @@ import demo
 import finetune
 import train
 from se_keras import cli, pretrained
-from se_keras.errors import UserError
 
 COMMANDS = {"enhancer": (train, ["enhancer"]), "quality-net": (train, ["quality-net"]), "finetune": (finetune, [])}
 
@@ -67,13 +66,16 @@ def test_going_on_and_from_scratch_have_runs_of_their_own(tmp_path):
     assert {path.rpartition("/")[2] for path in folders[0] & folders[1]} == {"blstm-mse", "validation"}
 
 
-def test_without_a_shipped_quality_net_it_is_said(monkeypatch, capsys):
-    def missing(*_):
-        raise UserError("quality-net: no such model")
-
-    monkeypatch.setattr(pretrained, "read_card", missing)
-    assert not demo.shipped()
-    assert "trained from nothing (quality-net: no such model)" in capsys.readouterr().out
+@pytest.mark.parametrize(("shipped", "arguments", "said"), [
+    (["quality-net"], [], ["--start quality-net", "--from-scratch trains it from nothing"]),
+    ([], [], ["weights/ holds no quality-net to go on from", "] train Quality-Net from nothing\n"]),
+    (["quality-net"], ["--from-scratch"], ["] train Quality-Net from nothing\n", "--out {out}/quality-net-from-scratch"])])
+def test_it_is_said_whence_quality_net_comes(shipped, arguments, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(pretrained, "names", lambda: shipped)
+    monkeypatch.setattr(demo, "run", lambda command: int("quality-net" in command))
+    assert demo.main(["--out", str(tmp_path), *arguments]) == 1
+    printed = capsys.readouterr().out
+    assert all(text.format(out=tmp_path) in printed for text in said)
 
 
 def summary(noisy, mse, tuned):
