@@ -33,6 +33,11 @@ def arguments(argv):
     enhancer.add_argument("--compression", default="log1p",
                           help="scale on which errors are squared: magnitude (the letter's), log1p, log, root")
     enhancer.add_argument("--epochs", type=cli.positive_int, default=10, help="passes over the training rows")
+    enhancer.add_argument("--monitor", default="pesq_raw", choices=["pesq_raw", "valid_loss"],
+                          help="what decides which weights are best: true PESQ on validation mixtures, or the loss on all of them")
+    enhancer.add_argument("--validation-rows", type=cli.positive_int, default=100, metavar="N",
+                          help="validation mixtures that are scored each epoch")
+    enhancer.add_argument("--workers", type=cli.positive_int, default=None, help="scoring processes; one a core by default")
     enhancer.add_argument("--crop", type=float, default=3.0, metavar="SECONDS",
                           help="train on random pieces of this length, another each epoch; 0 for whole utterances")
 
@@ -46,14 +51,16 @@ def arguments(argv):
     quality.add_argument("--updates", type=cli.positive_int, default=10_000, help="optimiser updates")
     quality.add_argument("--validate-every", type=cli.positive_int, default=1000, metavar="UPDATES")
     quality.add_argument("--exponents", type=float, nargs="+", default=[1.0],
-                         help="powers of the enhancer's mask to score, one drawn for each pair: 1 is its output, 0.5 half as much (in dB) taken away")
+                         help="powers of the enhancer's mask to score, one drawn for each pair: 1 is its output, "
+                              "0.5 takes away half as many dB")
     quality.add_argument("--rows", type=cli.positive_int, default=None, help="use only this many training rows, drawn at random")
     quality.add_argument("--validation-rows", type=cli.positive_int, default=100, metavar="N",
                          help="validation mixtures used, noisy and enhanced")
     quality.add_argument("--crop", type=float, default=2.0, metavar="SECONDS",
                          help="train on one fixed random piece of each mixture, whose PESQ is its label; 0 for whole utterances")
     quality.add_argument("--input", default="mask", choices=["mask", "wave"],
-                         help="what Quality-Net sees of enhanced speech: the masked magnitude (equation 1) or that of the resynthesised wave")
+                         help="what Quality-Net sees of enhanced speech: mask, the masked magnitude (equation 1), or wave, "
+                              "the magnitude of the resynthesised wave")
     quality.add_argument("--precision", default="float32", choices=["float32", "bfloat16"],
                          help="of the convolutions; bfloat16 pays where the processor has AMX")
     quality.add_argument("--workers", type=cli.positive_int, default=None, help="scoring processes; one a core by default")
@@ -83,8 +90,9 @@ def train_enhancer(args, train_rows, valid_rows):
     check_choice("--compression", args.compression, COMPRESSIONS)
     import keras
 
-    from se_keras import supervised, training
+    from se_keras import scores, supervised, training
     from se_keras.dataset import Feed
+    from se_keras.enhancer import MaskEnhancer
     from se_keras.stft import Stft
 
     training.seed_everything(args.seed, args.deterministic)
@@ -96,12 +104,16 @@ def train_enhancer(args, train_rows, valid_rows):
     training.compile_model(model, keras.optimizers.Adam(args.learning_rate, clipnorm=1.0), training.mean_output)
     plan = training.Plan(updates=args.epochs * feed.batches_per_epoch, validate_every=feed.batches_per_epoch,
                          learning_rate=args.learning_rate, schedule=args.schedule, patience=args.patience,
-                         checkpoint_s=args.checkpoint_every)
+                         checkpoint_s=args.checkpoint_every, monitor=args.monitor, higher_is_better=args.monitor != "valid_loss")
 
-    def validate():
-        return {"valid_loss": supervised.validation_loss(model, valid_rows, config)}
+    with scores.Scorer(["pesq_raw", "stoi", "si_sdr"], cache=Path(args.data) / "scores", workers=args.workers) as scorer:
+        scored = evaluation.subset(valid_rows, args.validation_rows)
 
-    history = training.train(model, feed, supervised.mse_batch, plan, args.out, logger, validate, network, f"{args.model} {args.loss}")
+        def validate():
+            return {"valid_loss": supervised.validation_loss(model, valid_rows, config),
+                    **evaluation.mean_scores(scored, MaskEnhancer(network, config), scorer)}
+
+        history = training.train(model, feed, supervised.mse_batch, plan, args.out, logger, validate, network, f"{args.model} {args.loss}")
     runs.finish(args.out, history, plan.monitor)
 
 

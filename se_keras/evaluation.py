@@ -4,6 +4,7 @@ import hashlib
 import os
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from se_keras import mixing, scores
@@ -92,6 +93,14 @@ def score_system(rows, system, scorer, batch_size=16, progress=True):
         for number, result in zip(todo, scorer.score(jobs(), system.name, progress, total=len(todo)), strict=True):
             results[number] = result
     return results
+
+
+def mean_scores(rows, system, scorer, batch_size=16):
+    """Mean of each metric over rows, those that a metric refused left out of all: {metric: float, "left_out": count}."""
+    results = score_system(rows, system, scorer, batch_size, progress=False)
+    kept = [result for result in results if result["error"] is None]
+    means = {name: float(np.mean([result[name] for result in kept])) if kept else float("nan") for name in scorer.names}
+    return {**means, "left_out": len(results) - len(kept)}
 
 
 def _write_csv(path, table):

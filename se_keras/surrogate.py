@@ -9,7 +9,7 @@ from se_keras import manifest, mixing
 from se_keras.dataset import Feed
 from se_keras.enhancer import MaskEnhancer, pad_frames
 from se_keras.errors import UserError
-from se_keras.evaluation import score_system
+from se_keras.evaluation import mean_scores
 from se_keras.models.quality_net import pesq_to_score, score_to_pesq
 from se_keras.report.statistics import agreement
 from se_keras.scores import mixture_job, recipe, wave_job
@@ -327,8 +327,5 @@ class HonestValidation:
 
     def __call__(self):
         enhancer = MaskEnhancer(self.network, self.predictor.config)  # a new one each time: its fingerprint is of these weights
-        results = score_system(self.rows, enhancer, self.scorer, progress=False)
         predicted = self.predictor(enhancer, self.rows)
-        kept = [i for i, result in enumerate(results) if result["error"] is None]
-        values = {name: float(np.mean([results[i][name] for i in kept])) for name in self.scorer.names}
-        return {**values, "predicted": float(np.mean([predicted[i] for i in kept])), "left_out": len(results) - len(kept)}
+        return {**mean_scores(self.rows, enhancer, self.scorer), "predicted": float(np.mean(predicted))}

@@ -102,7 +102,7 @@ def train(model, feed, prepare, plan, run, logger, validate, network, descriptio
         The history: a list of dicts, one a validation, as in history.csv.
 
     Raises:
-        UserError: the loss is not a number; the message names the batch's utterances.
+        UserError: the loss is not a number, or a weight is none after the update; the message names the batch's utterances.
     """
     run = Path(run)
     model.optimizer.build(model.trainable_variables)
@@ -124,10 +124,11 @@ def train(model, feed, prepare, plan, run, logger, validate, network, descriptio
                     model.optimizer.learning_rate = plan.rate(state.step)
                     model.reset_metrics()
                     loss = float(model.train_on_batch(*prepare(batch)))
-                    if not math.isfinite(loss):
+                    if not (math.isfinite(loss) and _finite(model)):
+                        what = "weights are not finite" if math.isfinite(loss) else f"the loss is {loss}"
                         ids = ", ".join(feed.rows[i].id for i in feed.indices(state.step))
-                        raise UserError(f"the loss is {loss} at update {state.step}; its utterances: {ids}. See whether one of them is "
-                                        "damaged, or lower --learning-rate; the last checkpoint and the best weights are kept")
+                        raise UserError(f"{what} at update {state.step}; its utterances: {ids}. See whether one of them is damaged, or lower "
+                                        "--learning-rate; the last checkpoint and the best weights are kept")
                     state.step += 1
                     state.loss_sum += loss
                     state.loss_count += 1
@@ -150,6 +151,14 @@ def train(model, feed, prepare, plan, run, logger, validate, network, descriptio
     finally:
         bar.close()
     return state.history
+
+
+def _finite(model):
+    """Whether the weights still are numbers. A gradient can be none while its loss is one, and then a later loss may look sound
+    too: oneDNN's fused ReLU makes zeros of what is not a number."""
+    from keras import ops
+
+    return math.isfinite(sum(float(ops.sum(weight)) for weight in model.trainable_variables))
 
 
 @contextlib.contextmanager
