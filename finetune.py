@@ -27,7 +27,7 @@ def arguments(argv):
     parser.add_argument("--validate-every", type=cli.positive_int, default=5, metavar="ITERATIONS")
     parser.add_argument("--validation-rows", type=cli.positive_int, default=100, metavar="N",
                         help="validation mixtures that are scored each time")
-    parser.add_argument("--crop", type=float, default=0, metavar="SECONDS",
+    parser.add_argument("--crop", type=cli.from_zero, default=0, metavar="SECONDS",
                         help="train on random pieces of this length; 0 for whole utterances")
     parser.add_argument("--compare", metavar="RUN",
                         help="another fine-tuning, such as one with --loss mse: both in one figure (the letter's Fig. 2)")

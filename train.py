@@ -38,7 +38,7 @@ def arguments(argv):
     enhancer.add_argument("--validation-rows", type=cli.positive_int, default=100, metavar="N",
                           help="validation mixtures that are scored each epoch")
     enhancer.add_argument("--workers", type=cli.positive_int, default=None, help="scoring processes; one a core by default")
-    enhancer.add_argument("--crop", type=float, default=3.0, metavar="SECONDS",
+    enhancer.add_argument("--crop", type=cli.from_zero, default=3.0, metavar="SECONDS",
                           help="train on random pieces of this length, another each epoch; 0 for whole utterances")
 
     quality = command("quality-net", "train Quality-Net to predict PESQ")
@@ -56,7 +56,7 @@ def arguments(argv):
     quality.add_argument("--rows", type=cli.positive_int, default=None, help="use only this many training rows, drawn at random")
     quality.add_argument("--validation-rows", type=cli.positive_int, default=100, metavar="N",
                          help="validation mixtures used, noisy and enhanced")
-    quality.add_argument("--crop", type=float, default=2.0, metavar="SECONDS",
+    quality.add_argument("--crop", type=cli.from_zero, default=2.0, metavar="SECONDS",
                          help="train on one fixed random piece of each mixture, whose PESQ is its label; 0 for whole utterances")
     quality.add_argument("--input", default="mask", choices=["mask", "wave"],
                          help="what Quality-Net sees of enhanced speech: mask, the masked magnitude (equation 1), or wave, "
