@@ -3,7 +3,7 @@
 
 from pathlib import Path
 
-from se_keras import cli, evaluation, manifest, pretrained, runs
+from se_keras import backend, cli, evaluation, manifest, pretrained, runs
 
 EXAMPLES = """
   python finetune.py --data data/demo --enhancer runs/blstm --quality-net runs/quality-net --out runs/blstm-qnet
@@ -32,7 +32,7 @@ def arguments(argv):
     parser.add_argument("--compare", metavar="RUN",
                         help="another fine-tuning, such as one with --loss mse: both in one figure (the letter's Fig. 2)")
     parser.add_argument("--workers", type=cli.positive_int, default=None, help="scoring processes; one a core by default")
-    return cli.parse(parser, {None: parser}, argv)
+    return cli.parse(parser, {"finetune": parser}, argv)
 
 
 def main(argv=None):
@@ -45,6 +45,7 @@ def main(argv=None):
     if args.compare:
         runs.read_history(args.compare)
 
+    backend.load()
     import keras
 
     from se_keras import scores, supervised, surrogate, training

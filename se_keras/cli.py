@@ -39,12 +39,18 @@ def apply_preset(subparser, name, section):
     """Make the values of configs/NAME.toml, table [section], the defaults of `subparser`: flags given still win.
 
     Raises:
-        UserError: an unknown preset, or a key in it that is no flag of the command.
+        UserError: an unknown preset, one without such a table, or a key in it that is no flag of the command.
     """
     path = CONFIGS / f"{name}.toml"
     if not path.is_file():
         raise UserError(f"unknown preset {name!r}; known: {', '.join(presets())}")
-    values = {key.replace("-", "_"): value for key, value in tomllib.loads(path.read_text()).get(section, {}).items()}
+    try:
+        tables = tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{path}: not TOML ({error})") from None
+    if section not in tables:
+        raise UserError(f"{path}: says nothing about {section}; it has the tables {', '.join(tables) or 'none'}")
+    values = {key.replace("-", "_"): value for key, value in tables[section].items()}
     known = {action.dest for action in subparser._actions}
     if unknown := sorted(set(values) - known):
         raise UserError(f"{path}: [{section}] sets {', '.join(unknown)}, which is no flag of this command")
@@ -152,12 +158,12 @@ def parse(parser, subparsers, argv):
 
     Args:
         parser: the script's parser.
-        subparsers: {command: its parser}, or {None: parser} for a script without commands.
+        subparsers: {command: its parser}; of a script without commands, {its name in presets: parser}.
         argv: arguments.
     """
     args = parser.parse_args(argv)
     if args.preset:
-        command = getattr(args, "command", None)
-        apply_preset(subparsers[command], args.preset, command or Path(sys.argv[0]).stem)
+        command = getattr(args, "command", None) or next(iter(subparsers))
+        apply_preset(subparsers[command], args.preset, command)
         args = parser.parse_args(argv)
     return args

@@ -76,7 +76,8 @@ def load(name, **overrides):
         `(keras.Model, card dict)`.
 
     Raises:
-        UserError: an unknown name, a file that is no weights file, a checksum that differs from the card's, or weights of another architecture.
+        UserError: an unknown name, a file that is no weights file, a checksum that differs from the card's, or weights of another
+            architecture.
     """
     card, (_, weights) = read_card(name), find(name)
     if "sha256" in card and (found := hashlib.sha256(weights.read_bytes()).hexdigest()) != card["sha256"]:

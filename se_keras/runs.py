@@ -106,7 +106,8 @@ def versions():
 def git_revision():
     """The commit of this source tree, with "-dirty" after local changes; None outside git."""
     try:
-        done = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=Path(__file__).parent, capture_output=True, text=True)
+        done = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=Path(__file__).parent,
+                              capture_output=True, text=True)
     except OSError:
         return None
     return done.stdout.strip() or None

@@ -127,8 +127,8 @@ def train(model, feed, prepare, plan, run, logger, validate, network, descriptio
                     if not (math.isfinite(loss) and _finite(model)):
                         what = "weights are not finite" if math.isfinite(loss) else f"the loss is {loss}"
                         ids = ", ".join(feed.rows[i].id for i in feed.indices(state.step))
-                        raise UserError(f"{what} at update {state.step}; its utterances: {ids}. See whether one of them is damaged, or lower "
-                                        "--learning-rate; the last checkpoint and the best weights are kept")
+                        raise UserError(f"{what} at update {state.step}; its utterances: {ids}. See whether one of them is damaged, or "
+                                        "lower --learning-rate; the last checkpoint and the best weights are kept")
                     state.step += 1
                     state.loss_sum += loss
                     state.loss_count += 1
@@ -183,7 +183,8 @@ def _validation(state, plan, run, logger, validate, network, board, batches_per_
     value = values[plan.monitor]
     better = math.isfinite(value) and (state.best is None or (value > state.best if plan.higher_is_better else value < state.best))
     row = {"update": state.step, "epoch": round(state.step / batches_per_epoch, 4),
-           "loss": state.loss_sum / state.loss_count if state.loss_count else None, "learning_rate": plan.rate(state.step), "seconds": round(state.seconds, 1), **values, "best": better}
+           "loss": state.loss_sum / state.loss_count if state.loss_count else None, "learning_rate": plan.rate(state.step),
+           "seconds": round(state.seconds, 1), **values, "best": better}
     with _uninterrupted():
         if better:
             state.best, state.best_step, state.wait = value, state.step, 0

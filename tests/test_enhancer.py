@@ -84,7 +84,7 @@ def test_a_fingerprint_is_that_of_weights_network_and_stft(system):
     assert fingerprint() == system.fingerprint
     weights = [weight.copy() for weight in system.network.get_weights()]
     weights[-1][0] += 1e-6
-    others = [fingerprint(weights=weights), fingerprint(CONFIG.__class__(64, 16)), fingerprint(mask_floor=0.1), fingerprint(compression="log1p")]
+    others = [fingerprint(weights=weights), fingerprint(Stft(64, 16)), fingerprint(mask_floor=0.1), fingerprint(compression="log1p")]
     assert len({system.fingerprint, *others}) == 5
 
 

@@ -125,7 +125,8 @@ def test_resynthesis_has_a_gradient_at_silence():
 # --- Convolution by DFT ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("padding, size, shape", [("valid", 9, (30, 33)), ("same", 11, (25, 9)), ("valid", 11, (11, 40)), ("same", 5, (7, 7))])
+@pytest.mark.parametrize("padding, size, shape", [("valid", 9, (30, 33)), ("same", 11, (25, 9)), ("valid", 11, (11, 40)),
+                                                  ("same", 5, (7, 7))])
 def test_large_kernels_are_the_convolution_of_keras(padding, size, shape):
     import tensorflow as tf
 

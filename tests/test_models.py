@@ -103,8 +103,12 @@ def keras2_arrays(path, *layers):
         arrays = []
         for layer in layers:
             found = {}
-            file["model_weights"][layer].visititems(lambda name, node, found=found: found.update({name: node[()]}) if isinstance(node, h5py.Dataset)
-                                                    else None)
+
+            def keep(name, node, found=found):
+                if isinstance(node, h5py.Dataset):
+                    found[name] = node[()]
+
+            file["model_weights"][layer].visititems(keep)
 
             def rank(name):
                 *_, group, leaf = ["", *name.removesuffix(":0").split("/")]

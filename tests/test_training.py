@@ -241,7 +241,7 @@ def test_what_is_no_number_stops_with_its_utterances(tmp_path, activation, what)
         assert all(np.isfinite(stored[name]).all() for name in stored.files if name != "state")
 
 
-@pytest.mark.parametrize("units, message", [((5, 5), "holds [0-9]+ variables, this training has [0-9]+; it belongs to another version or model"),
+@pytest.mark.parametrize("units, message", [((5, 5), "holds [0-9]+ variables, this training has [0-9]+; it belongs to another"),
                                             ((5,), r"variable .*kernel has shape \(3, 6\), here it is \(3, 5\)")])
 def test_a_checkpoint_of_another_model(tiny, tmp_path, units, message):
     tiny.train(tmp_path)
@@ -269,7 +269,8 @@ def test_a_run_folder_says_with_what_it_was_made(tmp_path):
     logger.info("here")
     stored = json.loads((tmp_path / "run" / "config.json").read_text())
     assert {name: stored[name] for name in CONFIG} == CONFIG
-    assert stored["versions"]["keras"] == keras.__version__ and stored["versions"]["python"] and {"git", "command", "started"} <= set(stored)
+    assert stored["versions"]["keras"] == keras.__version__ and stored["versions"]["python"]
+    assert {"git", "command", "started", "machine"} <= set(stored)
     assert "here" in (tmp_path / "run" / "run.log").read_text()
 
 
