@@ -1,10 +1,11 @@
 #!/usr/bin/env python
 """Train an enhancer, or the Quality-Net that will teach it."""
 
+import subprocess
 import sys
 from pathlib import Path
 
-from se_keras import cli, evaluation, manifest, models, pretrained, runs
+from se_keras import backend, cli, evaluation, manifest, models, pretrained, runs
 from se_keras.errors import check_choice
 
 EXAMPLES = """
@@ -74,9 +75,7 @@ def main(argv=None):
         print("train.py enhancer --data data/demo --out runs/blstm: the BLSTM, by MSE, on the demo corpus (--help shows more)")
     args = arguments(argv)
     if args.data == "data/demo" and not Path("data/demo/train.jsonl").is_file():
-        from se_keras import corpora
-
-        corpora.prepare_demo("data/demo")
+        subprocess.run([sys.executable, Path(__file__).with_name("data") / "prepare.py", "demo", "--out", args.data], check=True)
     train_rows, valid_rows = (manifest.read(Path(args.data) / f"{split}.jsonl") for split in ("train", "valid"))
     manifest.check_splits({"train": train_rows, "valid": valid_rows})
     cli.check_writable(args.out)
@@ -88,6 +87,7 @@ def train_enhancer(args, train_rows, valid_rows):
 
     check_choice("--model", args.model, models.MASK_NETWORKS)
     check_choice("--compression", args.compression, COMPRESSIONS)
+    backend.load()
     import keras
 
     from se_keras import scores, supervised, training
@@ -123,6 +123,7 @@ def train_quality_net(args, train_rows, valid_rows):
     pretrained.check_mask_networks(args.enhancer)
     if args.start is not None:
         args.model_args = {**pretrained.read_card(args.start, "quality_net")["arguments"], **args.model_args}
+    backend.load()
     import keras
 
     from se_keras import enhancer, scores, surrogate, training

@@ -3,6 +3,7 @@
 import importlib
 import inspect
 
+from se_keras import backend
 from se_keras.errors import UserError, check_choice
 
 MASK_NETWORKS = ("blstm", "dnn")  # magnitude, frame_mask -> mask
@@ -16,6 +17,7 @@ def builder(name):
         UserError: an unknown name, with the known ones.
     """
     check_choice("model", name, NETWORKS)
+    backend.load()
     return getattr(importlib.import_module(f"se_keras.models.{name}"), name)
 
 

@@ -1,0 +1,36 @@
+"""Loading Keras without the pages of notices that TensorFlow's C++ side writes to the terminal."""
+
+import os
+import sys
+import tempfile
+
+
+def load():
+    """Import Keras (TensorFlow by default, or what KERAS_BACKEND names), its start-up notices kept off the terminal.
+
+    They are written to the file descriptor itself before any log level counts, so the descriptor is turned aside for the
+    import; where the import fails, they are shown. Set TF_CPP_MIN_LOG_LEVEL=0 to see them always.
+    """
+    if "keras" in sys.modules or os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "0":
+        return
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as aside:
+        terminal = os.dup(2)
+        os.dup2(aside.fileno(), 2)
+        try:
+            import keras
+
+            if keras.backend.backend() == "tensorflow":
+                import tensorflow as tf
+
+                tf.config.list_physical_devices()  # looks for GPUs, and says at length that there is none
+        except BaseException:
+            os.dup2(terminal, 2)
+            aside.seek(0)
+            sys.stderr.write(aside.read().decode(errors="replace"))
+            raise
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
