@@ -77,7 +77,7 @@ def run(main):
 def quiet():
     """Keep TensorFlow's start-up notices off the terminal; before its import. Set TF_CPP_MIN_LOG_LEVEL yourself to see them."""
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
