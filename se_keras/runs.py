@@ -19,7 +19,7 @@ from se_keras.errors import UserError
 PACKAGES = ("tensorflow", "keras", "numpy", "librosa", "pesq", "pystoi", "soundfile", "h5py")
 
 
-def open_run(folder, config, grows=("epochs", "updates", "iterations", "patience")):
+def open_run(folder, config, grows=("epochs", "updates", "iterations", "patience", "validate_every")):
     """Create a run folder, or open one again to go on.
 
     Args:
