@@ -1,32 +1,27 @@
 """Labelling: the pool of processes against the plain packages in one process, and a second labelling against the first.
 
-    python benchmarks/scores.py [--utterances 200]
-
 On the test speech of ../shared/data (about 4.4 s an utterance) where it is there, else on synthetic signals of 4 s; white noise
-at 5 dB. Run it on a quiet machine. The pool's time holds everything: reading, mixing, hashing and keeping the scores.
+at 5 dB. The pool's time holds everything: reading, mixing, hashing and keeping the scores.
 """
 
 import functools
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
-from tabulate import tabulate
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-
-from se_keras import audio, cli, mixing, scores  # noqa: E402
-from se_keras.manifest import Utterance  # noqa: E402
+from benchmarks import measuring
+from se_keras import audio, mixing, scores
+from se_keras.manifest import Utterance
 
 
-def run(utterances=200):
-    """Rows of the table: {"benchmark", "unit", "peer", "ours", "ratio", "aim"}; the peer is the plain package in one process."""
+def run(quick, _):
+    """Rows of the table: the peer is the plain package in one process, then the first labelling. The pool takes all cores."""
     from pesq import pesq
     from pystoi import stoi
 
+    utterances = 20 if quick else 200
     peers = {"pesq_nb": functools.partial(_pesq, pesq, "nb"), "pesq_wb": functools.partial(_pesq, pesq, "wb"),
              "stoi": lambda clean, noisy: stoi(clean, noisy, audio.SAMPLE_RATE)}
     table = []
@@ -34,6 +29,7 @@ def run(utterances=200):
         rows = _rows(Path(folder), utterances)
         pairs = [mixing.pair(row) for row in rows]
         for name, peer in peers.items():
+            measuring.progress(f"labelling: {name}")
             began = time.perf_counter()
             for noisy, clean in pairs:
                 peer(clean, noisy)
@@ -44,9 +40,12 @@ def run(utterances=200):
                 scorer.score(warm, progress=False)  # the workers are up; start-up is not what is measured
                 first, second = (_rate(scorer, rows) for _ in range(2))
                 workers = scorer.workers
-            aim = f">= {0.9 * workers:.1f}" if name.startswith("pesq") else ""
-            table += [_row(f"{name}: package, pool of {workers}", plain, first, aim),
-                      _row(f"{name}: first labelling, second", first, second, ">= 50")]
+            aim = f"ratio >= {0.9 * workers:.1f}" if name.startswith("pesq") else ""
+            package = name.split("_")[0].replace("stoi", "pystoi")
+            table += [measuring.row(f"labelling with {name}, {workers} processes", "utt/s", first, plain, aim=aim,
+                                    remark=f"peer: the {package} package in one process"),
+                      measuring.row(f"labelling with {name} a second time", "utt/s", second, first, aim="ratio >= 50",
+                                    remark="peer: the first time")]
     return table
 
 
@@ -60,15 +59,10 @@ def _rate(scorer, rows):
     return len(rows) / (time.perf_counter() - began)
 
 
-def _row(benchmark, peer, ours, aim):
-    return {"benchmark": benchmark, "unit": "utt/s", "peer": round(peer, 1), "ours": round(ours, 1), "ratio": round(ours / peer, 2),
-            "aim": aim}
-
-
 def _rows(folder, count):
-    speech = sorted((ROOT.parent / "shared/data/speech/test").rglob("*.flac"))
+    speech = sorted((measuring.ROOT.parent / "shared/data/speech/test").rglob("*.flac"))
     if not speech:
-        from conftest import speech_like
+        from tests.conftest import speech_like
 
         speech = [folder / f"{number}.wav" for number in range(min(count, 50))]
         for number, path in enumerate(speech):
@@ -84,13 +78,3 @@ def _rows(folder, count):
         rows.append(Utterance(id=str(number), clean=path, speaker="", noise_type="white", samples=len(clean),
                               noise=str(folder / "noise.wav"), offset=1000 * number, gain=gain))
     return rows
-
-
-def main(argv=None):
-    parser = cli.parser(__doc__)
-    parser.add_argument("--utterances", type=int, default=200, help="mixtures to label")
-    print(tabulate(run(parser.parse_args(argv).utterances), headers="keys"))
-
-
-if __name__ == "__main__":
-    cli.run(main)

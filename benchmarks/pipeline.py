@@ -1,0 +1,107 @@
+"""The input pipeline against the training step: can it feed the network, on the same cores?
+
+On ../shared/data where it is there, else on the demo corpus: read, mix, cut, transform, pad and, for Quality-Net, enhance. The
+files of a corpus of this size stay in memory after the first pass, as they do in training.
+"""
+
+import functools
+import itertools
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks import measuring
+from se_keras.errors import UserError
+
+CASES = {"blstm": 32, "quality_net": 2}  # network: batch, as train.py has them
+CROP_S = 3.0
+TITLES = {"blstm": "BLSTM", "quality_net": "Quality-Net, noisy and enhanced"}
+
+
+def run(quick, cores):
+    """Rows of the table, one a network."""
+    with tempfile.TemporaryDirectory() as folder:
+        measuring.progress("input pipeline: preparing the data")
+        prepare(folder)
+        rows = []
+        for network, batch in CASES.items():
+            measuring.progress(f"input pipeline: {TITLES[network]}")
+            records, failure = measuring.spawn(__name__, cores, data=folder, network=network, batch=batch,
+                                               groups=1 if quick else 3, rounds=1 if quick else 3)
+            rows.append(_row(network, batch, records, failure))
+    return rows
+
+
+def prepare(folder):
+    """Write manifests into `folder`, one SNR only: what the rows name does not change the time that they take."""
+    shared = measuring.ROOT.parent / "shared/data"
+    corpus = ["folders", "--speech", shared / "speech", "--noise", shared / "noise"] if shared.is_dir() else ["demo"]
+    command = [sys.executable, measuring.ROOT / "data/prepare.py", *corpus, "--out", folder, "--snr-train", "0", "--snr-test", "0"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"data/prepare.py {corpus[0]} failed: {done.stderr.strip()}")
+
+
+def _row(network, batch, records, failure):
+    rates = {name: rate for name, (rate, _) in measuring.rates(records).items()}
+    remark = "peer: the training step on ready batches"
+    if "both" in rates:
+        remark += f"; training from the pipeline runs at {rates['both']:.3g} utt/s, {100 * rates['both'] / rates['step']:.0f}% of it"
+    return measuring.row(f"input pipeline, {TITLES[network]}, {batch} x {CROP_S:g} s", "utt/s", rates.get("pipeline"), rates.get("step"),
+                         None, "ratio > 1", failure or remark)
+
+
+def child(data, network, batch, groups, rounds):
+    """In a process of its own: the pipeline alone, the step alone, and both, by turns."""
+    from se_keras import manifest
+
+    feed, group, step = {"blstm": _blstm, "quality_net": _quality_net}[network](manifest.read(Path(data) / "train.jsonl"), batch)
+    ready = itertools.cycle(list(feed.batches(0, 4)))
+    starts = itertools.count(step=group * (1 + groups))
+
+    def stream(consume):
+        """A turn: the first group of batches finds buffers empty and is not timed, the others are."""
+        start, done = next(starts), 0
+        for number, example in enumerate(feed.batches(start, start + group * (1 + groups))):
+            consume(example)
+            if number >= group:
+                done += len(example["frame_mask"])
+            if number == group - 1:
+                began = time.perf_counter()
+        return done, time.perf_counter() - began
+
+    measuring.repeat(lambda: step(next(ready)), batch, 0.5)
+    yield from measuring.alternate({
+        "pipeline": functools.partial(stream, lambda _: None),
+        "step": functools.partial(measuring.repeat, lambda: step(next(ready)), batch, 5.0),
+        "both": functools.partial(stream, step)}, rounds)
+
+
+def _blstm(rows, batch):
+    """(feed, batches that are made together or wait in buffers, step) of train.py enhancer."""
+    import keras
+
+    from se_keras import models, supervised, training
+    from se_keras.dataset import Feed
+
+    model = supervised.mse_model(models.build("blstm"))
+    training.compile_model(model, keras.optimizers.Adam(1e-4), training.mean_output)
+    return Feed(rows, batch, crop_s=CROP_S), 8, lambda example: float(model.train_on_batch(*supervised.mse_batch(example)))
+
+
+def _quality_net(rows, batch):
+    """The same of train.py quality-net, with one enhancer; its labels are scored before, so any will do."""
+    import keras
+    import numpy as np
+
+    from se_keras import models, surrogate, training
+    from se_keras.enhancer import MaskEnhancer
+
+    pairs = surrogate.diet(rows, 1, crop_s=CROP_S)
+    feed = surrogate.QualityFeed(pairs, np.full(len(pairs), 0.5, np.float32), [MaskEnhancer(models.build("blstm"))], batch)
+    network = models.build("quality_net")
+    training.compile_model(network, keras.optimizers.Adam(1e-4), "mse")
+    group = max(1, surrogate.CHUNK // batch)
+    return feed, group, lambda example: float(network.train_on_batch(*surrogate.quality_batch(example)))
