@@ -39,11 +39,12 @@ def make_tree(root, seconds=1.2, speakers=(2, 1, 1), utterances=2):
     """A tiny S/ and N/ tree for the `folders` corpus under `root`: speech by `speech_like`, noises white and hum."""
     rng = np.random.default_rng(7)
     seed = 0
-    for split, count in zip(("train", "valid", "test"), speakers):
+    for split, count in zip(("train", "valid", "test"), speakers, strict=True):
         for speaker in range(count):
             for number in range(utterances):
                 seed += 1
-                audio.write(root / "S" / split / f"{split}-{speaker}" / f"{split}{speaker}-{number}.wav", speech_like(seconds + 0.1 * number, seed))
+                path = root / "S" / split / f"{split}-{speaker}" / f"{split}{speaker}-{number}.wav"
+                audio.write(path, speech_like(seconds + 0.1 * number, seed))
         for kind in (("white", "hum") if split != "valid" else ("pinkish",)):
             noise = 0.1 * rng.standard_normal(int(0.8 * 16_000)).astype(np.float32)
             if kind == "hum":

@@ -60,7 +60,7 @@ def dft_convolution(x, kernel, n=TILE):
     Args:
         x: float32 `(batch, rows, columns, channels)`; rows and columns at least the kernel's size.
         kernel: float32 `(size, size, channels, filters)`, square.
-        n: side of a tile; at least 2 * size - 1.
+        n: side of a tile; at least 2 * size - 2.
 
     Returns:
         float32 `(batch, rows - size + 1, columns - size + 1, filters)`.
