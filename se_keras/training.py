@@ -142,7 +142,9 @@ def train(model, feed, prepare, plan, run, logger, validate, network, descriptio
                 if due:
                     _validation(state, plan, run, logger, validate, network, board, feed.batches_per_epoch, description)
                     if state.stopped(plan):
-                        logger.info("stops at update %d: %s did not improve for %d validations", state.step, plan.monitor, state.wait)
+                        said = f"stops at update {state.step}: {plan.monitor} did not improve for {state.wait} validations"
+                        logger.info(said)
+                        tqdm.write(said)
                         break
     except KeyboardInterrupt:
         state.save()
