@@ -16,45 +16,40 @@ from se_keras import cli, pretrained
 COMMANDS = {"enhancer": (train, ["enhancer"]), "quality-net": (train, ["quality-net"]), "finetune": (finetune, [])}
 
 
-def parsed(script, arguments, monkeypatch):
-    monkeypatch.setattr(sys, "argv", [f"{script.__name__}.py"])
-    return script.arguments(arguments)
-
-
 @pytest.mark.parametrize("name", cli.presets())
-def test_every_key_of_a_preset_is_a_flag_with_a_value_of_its_kind(name, monkeypatch):
+def test_every_key_of_a_preset_is_a_flag_with_a_value_of_its_kind(name):
     preset = tomllib.loads((ROOT / "configs" / f"{name}.toml").read_text())
     assert set(preset) == set(COMMANDS)
     for section, values in preset.items():
         script, command = COMMANDS[section]
-        found = parsed(script, [*command, "--preset", name], monkeypatch)
+        found = script.arguments([*command, "--preset", name])
         assert {key: getattr(found, key.replace("-", "_")) for key in values} == values
         # Given again as flags, they pass the command line's own checks: choices, bounds, JSON.
         flags = [text for key, value in values.items() for text in (f"--{key}", *as_flags(value))]
-        assert vars(parsed(script, [*command, *flags], monkeypatch)) == {**vars(found), "preset": None}
+        assert vars(script.arguments([*command, *flags])) == {**vars(found), "preset": None}
 
 
 def as_flags(value):
     return list(map(str, value)) if isinstance(value, list) else [json.dumps(value) if isinstance(value, dict) else str(value)]
 
 
-def test_a_flag_wins_over_a_preset(monkeypatch):
-    assert parsed(train, ["enhancer", "--preset", "demo", "--epochs", "1"], monkeypatch).epochs == 1
+def test_a_flag_wins_over_a_preset():
+    assert train.arguments(["enhancer", "--preset", "demo", "--epochs", "1"]).epochs == 1
 
 
-def test_the_three_commands_of_a_preset_fit_together(monkeypatch):
+def test_the_three_commands_of_a_preset_fit_together():
     """What the enhancer's run is called is what Quality-Net's training and fine-tuning look for."""
     for name in ("letter", "voicebank"):
-        enhancer, quality, tuned = (parsed(script, [*command, "--preset", name], monkeypatch) for script, command in COMMANDS.values())
+        enhancer, quality, tuned = (script.arguments([*command, "--preset", name]) for script, command in COMMANDS.values())
         assert quality.enhancer == [enhancer.out] == [tuned.enhancer] and tuned.quality_net == quality.out
         assert len({enhancer.data, quality.data, tuned.data}) == 1 and len({enhancer.out, quality.out, tuned.out}) == 3
 
 
 @pytest.mark.parametrize("from_scratch", [False, True])
-def test_every_command_of_the_demo_parses(from_scratch, tmp_path, monkeypatch):
+def test_every_command_of_the_demo_parses(from_scratch, tmp_path):
     for _, script, *arguments in demo.plan("data/demo", tmp_path, from_scratch):
         if script in ("train.py", "finetune.py"):
-            args = parsed({"train.py": train, "finetune.py": finetune}[script], arguments, monkeypatch)
+            args = {"train.py": train, "finetune.py": finetune}[script].arguments(arguments)
             assert args.preset == "demo" and args.data == "data/demo"
         assert (ROOT / script).is_file()
 
