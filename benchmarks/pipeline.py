@@ -59,18 +59,19 @@ def child(data, network, batch, groups, rounds):
 
     feed, group, step = {"blstm": _blstm, "quality_net": _quality_net}[network](manifest.read(Path(data) / "train.jsonl"), batch)
     ready = itertools.cycle(list(feed.batches(0, 4)))
-    starts = itertools.count(step=group * (1 + groups))
+    starts = itertools.count(step=group * (2 + groups))
 
     def stream(consume):
-        """A turn: the first group of batches finds buffers empty and is not timed, the others are."""
+        """A turn, timed from the second group of batches on; buffers are as full at its end as at its beginning."""
         start, done = next(starts), 0
-        for number, example in enumerate(feed.batches(start, start + group * (1 + groups))):
+        for number, example in enumerate(feed.batches(start, start + group * (2 + groups)), start=1):
             consume(example)
-            if number >= group:
-                done += len(example["frame_mask"])
-            if number == group - 1:
+            if number == group:
                 began = time.perf_counter()
-        return done, time.perf_counter() - began
+            elif number > group:
+                done += len(example["frame_mask"])
+            if number == group * (1 + groups):
+                return done, time.perf_counter() - began
 
     measuring.repeat(lambda: step(next(ready)), batch, 0.5)
     yield from measuring.alternate({

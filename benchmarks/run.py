@@ -19,7 +19,7 @@ from benchmarks import measuring  # noqa: E402  (the path above lets the script 
 from se_keras import cli  # noqa: E402
 from se_keras.errors import UserError  # noqa: E402
 
-DESCRIPTION = """Speed and memory, side by side with peers, as a Markdown table; about a quarter of an hour on a machine that does nothing else.
+DESCRIPTION = """Speed and memory, side by side with peers, as a Markdown table: about a quarter of an hour on a quiet machine.
 
   python benchmarks/run.py                          everything
   python benchmarks/run.py --only enhancing scores  some of it
