@@ -46,8 +46,6 @@ def main(argv=None):
         runs.read_history(args.compare)
 
     backend.load()
-    import keras
-
     from se_keras import scores, supervised, surrogate, training
     from se_keras.dataset import Feed
     from se_keras.report import figures
@@ -63,8 +61,7 @@ def main(argv=None):
         prepare, loss = surrogate.combined_batch, surrogate.quality_objective
     else:
         model, prepare, loss = supervised.mse_model(network, args.compression), supervised.mse_batch, training.mean_output
-    optimizer = {"rmsprop": keras.optimizers.RMSprop, "adam": keras.optimizers.Adam}[args.optimizer]
-    training.compile_model(model, optimizer(args.learning_rate, clipnorm=1.0), loss)
+    training.compile_model(model, training.optimizer(args.optimizer, args.learning_rate), loss)
     feed = Feed(train_rows, args.batch, config, seed=args.seed, crop_s=args.crop or None)
     plan = training.Plan(updates=args.iterations, validate_every=args.validate_every, learning_rate=args.learning_rate,
                          schedule=args.schedule, monitor="pesq_raw", higher_is_better=True, patience=args.patience,

@@ -33,6 +33,7 @@ def arguments(argv):
     enhancer.add_argument("--loss", default="mse", choices=["mse"], help="mse: masked mean squared error of the spectrogram")
     enhancer.add_argument("--compression", default="log1p",
                           help="scale on which errors are squared: magnitude (the letter's), log1p, log, root")
+    enhancer.add_argument("--optimizer", default="adam", choices=["adam", "rmsprop"])
     enhancer.add_argument("--epochs", type=cli.positive_int, default=10, help="passes over the training rows")
     enhancer.add_argument("--monitor", default="pesq_raw", choices=["pesq_raw", "valid_loss"],
                           help="what decides which weights are best: true PESQ on validation mixtures, or the loss on all of them")
@@ -78,7 +79,6 @@ def main(argv=None):
         subprocess.run([sys.executable, Path(__file__).with_name("data") / "prepare.py", "demo", "--out", args.data], check=True)
     train_rows, valid_rows = (manifest.read(Path(args.data) / f"{split}.jsonl") for split in ("train", "valid"))
     manifest.check_splits({"train": train_rows, "valid": valid_rows})
-    cli.check_writable(args.out)
     (train_enhancer if args.command == "enhancer" else train_quality_net)(args, train_rows, valid_rows)
 
 
@@ -88,8 +88,6 @@ def train_enhancer(args, train_rows, valid_rows):
     check_choice("--model", args.model, models.MASK_NETWORKS)
     check_choice("--compression", args.compression, COMPRESSIONS)
     backend.load()
-    import keras
-
     from se_keras import scores, supervised, training
     from se_keras.dataset import Feed
     from se_keras.enhancer import MaskEnhancer
@@ -99,9 +97,9 @@ def train_enhancer(args, train_rows, valid_rows):
     network = models.build(args.model, **args.model_args)
     config = Stft()
     feed = Feed(train_rows, args.batch, config, seed=args.seed, crop_s=args.crop or None)
-    logger = runs.open_run(args.out, runs.describe(args, args.model, args.model_args, config))
+    logger = runs.open_run(args.out, runs.describe(args, args.model, models.resolve(args.model, args.model_args), config))
     model = supervised.mse_model(network, args.compression)
-    training.compile_model(model, keras.optimizers.Adam(args.learning_rate, clipnorm=1.0), training.mean_output)
+    training.compile_model(model, training.optimizer(args.optimizer, args.learning_rate), training.mean_output)
     plan = training.Plan(updates=args.epochs * feed.batches_per_epoch, validate_every=feed.batches_per_epoch,
                          learning_rate=args.learning_rate, schedule=args.schedule, patience=args.patience,
                          checkpoint_s=args.checkpoint_every, monitor=args.monitor, higher_is_better=args.monitor != "valid_loss")
@@ -124,15 +122,15 @@ def train_quality_net(args, train_rows, valid_rows):
     if args.start is not None:
         args.model_args = {**pretrained.read_card(args.start, "quality_net")["arguments"], **args.model_args}
     backend.load()
-    import keras
-
     from se_keras import enhancer, scores, surrogate, training
     from se_keras.models.quality_net import pesq_to_score
     from se_keras.report import figures
     from se_keras.stft import Stft
 
     training.seed_everything(args.seed, args.deterministic)
-    config, logger = Stft(), None
+    config = Stft()
+    models.build("quality_net", **args.model_args, precision=args.precision)  # a wrong argument is told before the labelling
+    cli.check_writable(args.out)
     enhancers = [enhancer.load_system(name) for name in args.enhancer]
     train_rows = evaluation.subset(train_rows, args.rows) if args.rows else train_rows
     valid_rows = evaluation.subset(valid_rows, args.validation_rows)
@@ -140,18 +138,19 @@ def train_quality_net(args, train_rows, valid_rows):
     with scores.Scorer(["pesq_raw"], cache=Path(args.data) / "scores", workers=args.workers) as scorer:
         true = surrogate.label(pairs, enhancers, scorer)
         pairs, true = surrogate.known(pairs, true)
-        arguments = {"mean_score": round(float(pesq_to_score(true).mean()), 4), **args.model_args}
+        arguments = models.resolve("quality_net", {"mean_score": round(float(pesq_to_score(true).mean()), 4), **args.model_args})
         network = models.build("quality_net", **arguments, precision=args.precision)
         logger = runs.open_run(args.out, runs.describe(args, "quality_net", arguments, config, representation=args.input,
                                                        enhancers=[system.fingerprint for system in enhancers]))
         if args.start is not None:
             pretrained.load_weights(network, pretrained.find(args.start)[1])
-        training.compile_model(network, keras.optimizers.Adam(args.learning_rate, clipnorm=1.0), "mse")
+        training.compile_model(network, training.optimizer("adam", args.learning_rate), "mse")
         validate = surrogate.QualityValidation(network, valid_rows, enhancers, scorer, config, args.input)
     figures.label_histogram(surrogate.by_kind(pairs, true), Path(args.out) / "labels.png")
     feed = surrogate.QualityFeed(pairs, pesq_to_score(true), enhancers, args.batch, config, args.seed, args.input)
     plan = training.Plan(updates=args.updates, validate_every=args.validate_every, learning_rate=args.learning_rate,
-                         schedule=args.schedule, patience=args.patience, checkpoint_s=args.checkpoint_every)
+                         schedule=args.schedule, patience=args.patience, checkpoint_s=args.checkpoint_every,
+                         validate_first=args.start is not None)
     history = training.train(network, feed, surrogate.quality_batch, plan, args.out, logger, validate, network, "quality-net")
     runs.finish(args.out, history, plan.monitor)
 

@@ -94,7 +94,8 @@ def label(pairs, enhancers, scorer, metric="pesq_raw", description="labels"):
                 yield wave_job(pairs[i].row, enhanced[i], recipe=recipes[i]) if i in enhanced else mixture_job(pairs[i].row)
 
     results = dict(zip(wanted, found, strict=True))
-    results.update(zip(missing, scorer.score(jobs(), desc=description, total=len(missing)), strict=True))
+    if missing:
+        results.update(zip(missing, scorer.score(jobs(), desc=description, total=len(missing)), strict=True))
     for i, result in results.items():
         values[i] = np.nan if result[metric] is None else result[metric]
     return values

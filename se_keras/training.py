@@ -70,6 +70,13 @@ def seed_everything(seed, deterministic=False):
         tf.config.experimental.enable_op_determinism()
 
 
+def optimizer(name, learning_rate):
+    """The optimiser "adam" or "rmsprop", its gradients clipped to norm 1."""
+    import keras
+
+    return {"adam": keras.optimizers.Adam, "rmsprop": keras.optimizers.RMSprop}[name](learning_rate, clipnorm=1.0)
+
+
 def compile_model(model, optimizer, loss):
     """`model.compile` as every training here wants it: XLA only where the backend has nothing else."""
     import keras

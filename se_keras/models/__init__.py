@@ -32,3 +32,13 @@ def build(name, **arguments):
     if unknown := sorted(set(arguments) - set(known)):
         raise UserError(f"{name} takes no argument {', '.join(unknown)}; it takes {', '.join(known)}")
     return build_network(**arguments)
+
+
+def resolve(name, arguments):
+    """`arguments` with the builder's defaults filled in, for a card: the weights stay what they are when a default changes.
+
+    Left out are the name and the precision, which do not belong to the weights.
+    """
+    parameters = inspect.signature(builder(name)).parameters
+    defaults = {key: parameter.default for key, parameter in parameters.items() if key not in ("name", "precision")}
+    return {**defaults, **arguments}

@@ -104,6 +104,11 @@ class StackPair(keras.layers.Layer):
         return {**super().get_config(), "gain": self.gain}
 
 
+def _at_least_zero(count):
+    """max(count, 0); a Python integer stays one, which is what a backend with static shapes wants for a padding."""
+    return max(count, 0) if isinstance(count, int) else ops.maximum(count, 0)
+
+
 @register
 class PadToField(keras.layers.Layer):
     """Zeros to the right of an image with fewer than `frames` frames, the least that 'valid' convolutions can take."""
@@ -113,7 +118,7 @@ class PadToField(keras.layers.Layer):
         self.frames = frames
 
     def call(self, x):
-        missing = ops.maximum(self.frames - ops.shape(x)[1], 0)
+        missing = _at_least_zero(self.frames - ops.shape(x)[1])
         return ops.pad(x, [[0, 0], [0, missing], [0, 0], [0, 0]])
 
     def compute_output_shape(self, shape):
@@ -132,7 +137,7 @@ class ShortenMask(keras.layers.Layer):
         self.shorter_by = shorter_by
 
     def call(self, frame_mask):
-        missing = ops.maximum(self.shorter_by + 1 - ops.shape(frame_mask)[1], 0)
+        missing = _at_least_zero(self.shorter_by + 1 - ops.shape(frame_mask)[1])
         mask = ops.pad(frame_mask, [[0, 0], [0, missing]])[:, self.shorter_by:]
         first = ops.arange(ops.shape(mask)[1]) == 0
         return ops.logical_or(mask, first)
