@@ -1,6 +1,7 @@
 """Fixtures shared by the suite: where ../shared lies, seeded speech-like signals, a tiny corpus on disk."""
 
 import os
+import signal
 from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 
 from se_keras import audio
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs with Ctrl-C ignored, and children inherit that
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
