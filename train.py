@@ -44,7 +44,7 @@ def arguments(argv):
                           help="train on random pieces of this length, another each epoch; 0 for whole utterances")
 
     quality = command("quality-net", "train Quality-Net to predict PESQ")
-    cli.add_training_arguments(quality, out="runs/quality-net", batch=2, learning_rate=3e-4)
+    cli.add_training_arguments(quality, out="runs/quality-net", batch=2, learning_rate=1.2e-4)
     quality.add_argument("--enhancer", nargs="+", default=[], metavar="RUN|NAME",
                          help="enhancers whose output is scored beside noisy and clean speech")
     quality.add_argument("--model-args", default={}, type=cli.json_object, metavar="JSON",
