@@ -4,7 +4,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from se_keras import models
+from se_keras import backend, models
 from se_keras.errors import UserError
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
@@ -132,6 +132,7 @@ def _stored_shapes(file):
 def load_quality_net(name=DEFAULT_QUALITY_NET, **overrides):
     """A `surrogate.QualityPredictor` by name or run folder."""
     read_card(name, "quality_net")
+    backend.load()
     from se_keras.stft import Stft
     from se_keras.surrogate import QualityPredictor
 
