@@ -83,16 +83,15 @@ def main(argv=None):
 
 
 def train_enhancer(args, train_rows, valid_rows):
-    from se_keras.models.layers import COMPRESSIONS
-
     check_choice("--model", args.model, models.MASK_NETWORKS)
-    check_choice("--compression", args.compression, COMPRESSIONS)
     backend.load()
     from se_keras import scores, supervised, training
     from se_keras.dataset import Feed
     from se_keras.enhancer import MaskEnhancer
+    from se_keras.models.layers import COMPRESSIONS
     from se_keras.stft import Stft
 
+    check_choice("--compression", args.compression, COMPRESSIONS)
     training.seed_everything(args.seed, args.deterministic)
     network = models.build(args.model, **args.model_args)
     config = Stft()
