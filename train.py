@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from se_keras import backend, cli, evaluation, manifest, models, pretrained, runs
-from se_keras.errors import check_choice
+from se_keras.errors import UserError, check_choice
 
 EXAMPLES = """
   python data/prepare.py demo --out data/demo
@@ -44,7 +44,7 @@ def arguments(argv):
                           help="train on random pieces of this length, another each epoch; 0 for whole utterances")
 
     quality = command("quality-net", "train Quality-Net to predict PESQ")
-    cli.add_training_arguments(quality, out="runs/quality-net", batch=2, learning_rate=1.2e-4)
+    cli.add_training_arguments(quality, out="runs/quality-net", batch=4, learning_rate=1.5e-4)
     quality.add_argument("--enhancer", nargs="+", default=[], metavar="RUN|NAME",
                          help="enhancers whose output is scored beside noisy and clean speech")
     quality.add_argument("--model-args", default={}, type=cli.json_object, metavar="JSON",
@@ -52,9 +52,14 @@ def arguments(argv):
     quality.add_argument("--start", metavar="RUN|NAME", help="continue from the weights of this Quality-Net instead of from nothing")
     quality.add_argument("--updates", type=cli.positive_int, default=10_000, help="optimiser updates")
     quality.add_argument("--validate-every", type=cli.positive_int, default=1000, metavar="UPDATES")
-    quality.add_argument("--exponents", type=float, nargs="+", default=[1.0],
-                         help="powers of the enhancer's mask to score, one drawn for each pair: 1 is its output, "
-                              "0.5 takes away half as many dB")
+    quality.add_argument("--perturbed", type=cli.from_zero_int, default=2, metavar="N",
+                         help="random variations of an enhancer's mask that are scored too, for each mixture: they teach Quality-Net which "
+                              "way quality lies")
+    quality.add_argument("--snr-raise", type=cli.from_zero, default=10.0, metavar="DB",
+                         help="every second mixture has its noise turned down by up to this much")
+    quality.add_argument("--siblings", type=cli.positive_int, default=2, metavar="N",
+                         help="pairs of one mixture in a batch, whose differences are learned too; 1 for none")
+    quality.add_argument("--contrast", type=cli.from_zero, default=3.0, metavar="WEIGHT", help="weight of these differences in the loss")
     quality.add_argument("--rows", type=cli.positive_int, default=None, help="use only this many training rows, drawn at random")
     quality.add_argument("--validation-rows", type=cli.positive_int, default=100, metavar="N",
                          help="validation mixtures used, noisy and enhanced")
@@ -115,13 +120,16 @@ def train_enhancer(args, train_rows, valid_rows):
 
 
 def train_quality_net(args, train_rows, valid_rows):
+    if args.batch % args.siblings:
+        raise UserError(f"--batch {args.batch} does not hold whole groups of --siblings {args.siblings}; make it a multiple")
     if args.start is None and not args.enhancer:
         print("no --enhancer: Quality-Net will know noisy and clean speech only, and will be a poor judge of enhanced speech")
     pretrained.check_mask_networks(args.enhancer)
     if args.start is not None:
         args.model_args = {**pretrained.read_card(args.start, "quality_net")["arguments"], **args.model_args}
     backend.load()
-    from se_keras import enhancer, scores, surrogate, training
+    from se_keras import diet, enhancer, scores, surrogate, training
+    from se_keras.losses.quality import score_loss
     from se_keras.models.quality_net import pesq_to_score
     from se_keras.report import figures
     from se_keras.stft import Stft
@@ -133,20 +141,21 @@ def train_quality_net(args, train_rows, valid_rows):
     enhancers = [enhancer.load_system(name) for name in args.enhancer]
     train_rows = evaluation.subset(train_rows, args.rows) if args.rows else train_rows
     valid_rows = evaluation.subset(valid_rows, args.validation_rows)
-    pairs = surrogate.diet(train_rows, len(enhancers), args.exponents, crop_s=args.crop or None, seed=args.seed)
+    pairs = diet.diet(train_rows, len(enhancers), args.perturbed, args.snr_raise, crop_s=args.crop or None, seed=args.seed)
     with scores.Scorer(["pesq_raw"], cache=Path(args.data) / "scores", workers=args.workers) as scorer:
-        true = surrogate.label(pairs, enhancers, scorer)
-        pairs, true = surrogate.known(pairs, true)
+        true = diet.label(pairs, enhancers, scorer)
+        pairs, true = diet.known(pairs, true)
         arguments = models.resolve("quality_net", {"mean_score": round(float(pesq_to_score(true).mean()), 4), **args.model_args})
         network = models.build("quality_net", **arguments, precision=args.precision)
         logger = runs.open_run(args.out, runs.describe(args, "quality_net", arguments, config, representation=args.input,
                                                        enhancers=[system.fingerprint for system in enhancers]))
         if args.start is not None:
             pretrained.load_weights(network, pretrained.find(args.start)[1])
-        training.compile_model(network, training.optimizer("adam", args.learning_rate), "mse")
+        training.compile_model(network, training.optimizer("adam", args.learning_rate),
+                               lambda y_true, y_pred: score_loss(y_pred, y_true, args.siblings, args.contrast))
         validate = surrogate.QualityValidation(network, valid_rows, enhancers, scorer, config, args.input)
-    figures.label_histogram(surrogate.by_kind(pairs, true), Path(args.out) / "labels.png")
-    feed = surrogate.QualityFeed(pairs, pesq_to_score(true), enhancers, args.batch, config, args.seed, args.input)
+    figures.label_histogram(diet.by_kind(pairs, true), Path(args.out) / "labels.png")
+    feed = surrogate.QualityFeed(pairs, pesq_to_score(true), enhancers, args.batch, config, args.seed, args.input, args.siblings)
     plan = training.Plan(updates=args.updates, validate_every=args.validate_every, learning_rate=args.learning_rate,
                          schedule=args.schedule, patience=args.patience, checkpoint_s=args.checkpoint_every,
                          validate_first=args.start is not None)

@@ -97,10 +97,10 @@ def _quality_net(rows, batch):
     import keras
     import numpy as np
 
-    from se_keras import models, surrogate, training
+    from se_keras import diet, models, surrogate, training
     from se_keras.enhancer import MaskEnhancer
 
-    pairs = surrogate.diet(rows, 1, crop_s=CROP_S)
+    pairs = diet.diet(rows, 1, crop_s=CROP_S)
     feed = surrogate.QualityFeed(pairs, np.full(len(pairs), 0.5, np.float32), [MaskEnhancer(models.build("blstm"))], batch)
     network = models.build("quality_net")
     training.compile_model(network, keras.optimizers.Adam(1e-4), "mse")

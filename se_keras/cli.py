@@ -142,6 +142,14 @@ def from_zero(text):
     return value
 
 
+def from_zero_int(text):
+    """An argparse type: an integer of at least 0."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{value} is not at least 0")
+    return value
+
+
 def json_object(text):
     """An argparse type: a JSON object."""
     try:

@@ -61,21 +61,12 @@ class MaskEnhancer:
             start = stop
         return masks
 
-    def enhance(self, waves, exponent=1.0):
-        """Enhance waves, float32 `(samples,)` each, at 16 kHz; same lengths out.
-
-        Args:
-            waves: list of waves.
-            exponent: power of the mask: 1 for the enhancer as trained, less for a milder and more for a harsher one.
-        """
-        return self.enhance_with([(wave, exponent) for wave in waves])
-
-    def enhance_with(self, waves_and_exponents):
-        """`enhance` with an exponent for each wave."""
-        spectra = [stft(wave, self.config) for wave, _ in waves_and_exponents]
+    def enhance(self, waves):
+        """Enhance waves, float32 `(samples,)` each, at 16 kHz; same lengths out."""
+        spectra = [stft(wave, self.config) for wave in waves]
         masks = self.masks([magnitude(spectrum) for spectrum in spectra])
-        return [istft(spectrum * (mask ** exponent)[..., None], len(wave), self.config)
-                for spectrum, mask, (wave, exponent) in zip(spectra, masks, waves_and_exponents, strict=True)]
+        return [istft(spectrum * mask[..., None], len(wave), self.config)
+                for spectrum, mask, wave in zip(spectra, masks, waves, strict=True)]
 
 
 def pad_frames(spectrograms, multiple=16):

@@ -1,180 +1,103 @@
-"""Quality-Net at work: its diet and training, its predictions, and the enhancer fine-tuned through it, frozen."""
-
-import hashlib
-from dataclasses import dataclass
+"""Quality-Net at work: what it is shown in training, its predictions, and the enhancer fine-tuned through it, frozen."""
 
 import numpy as np
 
-from se_keras import manifest, mixing
+from se_keras import mixing
 from se_keras.dataset import Feed
+from se_keras.diet import CHUNK, Pair, label, pair_masks
 from se_keras.enhancer import MaskEnhancer, pad_frames
 from se_keras.errors import UserError
 from se_keras.evaluation import mean_scores
 from se_keras.models.quality_net import pesq_to_score, score_to_pesq
 from se_keras.report.statistics import agreement
-from se_keras.scores import mixture_job, recipe, wave_job
 from se_keras.stft import Stft, istft, magnitude, stft
 
-CLEAN = -1  # the exponent that stands for the clean speech itself
-CHUNK = 32  # utterances enhanced in one go
-
-# --- What Quality-Net learns from ------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Pair:
-    """One training pair: a mixture, and what was done to it.
-
-    Attributes:
-        row: manifest row, cut to the piece that is used.
-        exponent: power of the enhancer's mask: 0 is the noisy speech, 1 the enhanced; `CLEAN` the clean speech itself.
-        enhancer: index into the list of enhancers; 0 where none is needed.
-    """
-
-    row: manifest.Utterance
-    exponent: float
-    enhancer: int = 0
-
-    @property
-    def id(self):
-        return f"{self.row.id}^{self.exponent:g}"
-
-    @property
-    def used_samples(self):
-        return self.row.used_samples
-
-
-def diet(rows, enhancers, exponents=(1.0,), clean_share=0.05, crop_s=None, seed=0):
-    """The pairs that Quality-Net learns from: noisy, enhanced and clean (the letter, section III; clean as in its author's code).
-
-    Args:
-        rows: manifest rows.
-        enhancers: how many enhancers there are.
-        exponents: powers of each enhancer's mask; each row is enhanced once by each enhancer, with one of them drawn at random.
-        clean_share: clean pairs per row.
-        crop_s: each mixture is cut to one fixed random piece of this many seconds, so that its label is measured once; None for whole.
-        seed: of cuts and draws.
-    """
-    pairs = []
-    for row in rows:
-        rng = np.random.default_rng([seed, *hashlib.sha256(row.id.encode()).digest()])  # by id: the same whichever rows stand beside it
-        row = manifest.crop(row, crop_s and round(crop_s * 16_000), rng)
-        pairs.append(Pair(row, 0.0))
-        pairs += [Pair(row, float(rng.choice(exponents)), number) for number in range(enhancers)]
-        if rng.random() < clean_share:
-            pairs.append(Pair(row, CLEAN))
-    return pairs
-
-
-def label(pairs, enhancers, scorer, metric="pesq_raw", description="labels"):
-    """True scores of pairs, measured on waves: float32 array, NaN where the metric refuses.
-
-    Args:
-        pairs: list of `Pair`.
-        enhancers: the `MaskEnhancer`s.
-        scorer: `scores.Scorer` that measures `metric`.
-        metric: name of the metric.
-        description: of the progress bar.
-    """
-    recipes = [None if p.exponent == CLEAN else recipe(p.row, _fingerprint(p, enhancers)) for p in pairs]
-    wanted = [i for i, p in enumerate(pairs) if p.exponent != CLEAN]
-    values = np.full(len(pairs), 4.5, np.float32)  # raw P.862 of clean against clean
-    found = scorer.lookup([recipes[i] for i in wanted])
-    missing = [i for i, result in zip(wanted, found, strict=True) if result is None]
-
-    def jobs():
-        for start in range(0, len(missing), CHUNK):
-            chunk = missing[start:start + CHUNK]
-            enhanced = {}
-            for number, enhancer in enumerate(enhancers):
-                mine = [i for i in chunk if pairs[i].exponent > 0 and pairs[i].enhancer == number]
-                waves = enhancer.enhance_with([(mixing.pair(pairs[i].row)[0], pairs[i].exponent) for i in mine]) if mine else []
-                enhanced.update(zip(mine, waves, strict=True))
-            for i in chunk:
-                yield wave_job(pairs[i].row, enhanced[i], recipe=recipes[i]) if i in enhanced else mixture_job(pairs[i].row)
-
-    results = dict(zip(wanted, found, strict=True))
-    if missing:
-        results.update(zip(missing, scorer.score(jobs(), desc=description, total=len(missing)), strict=True))
-    for i, result in results.items():
-        values[i] = np.nan if result[metric] is None else result[metric]
-    return values
-
-
-def known(pairs, values):
-    """The pairs that have a score, and their scores; how many were left out is printed.
-
-    Raises:
-        UserError: none has one.
-    """
-    has = np.isfinite(values)
-    if not has.any():
-        raise UserError("PESQ refused every pair, so there is nothing to learn from; is the speech silent, or shorter than 1/4 s?")
-    if not has.all():
-        print(f"{np.count_nonzero(~has)} of {len(pairs)} pairs were refused by PESQ and are left out")
-    return [pair for pair, kept in zip(pairs, has, strict=True) if kept], values[has]
-
-
-def by_kind(pairs, values):
-    """{"noisy", "enhanced", "clean": their values}, of the kinds that there are."""
-    kinds = np.array(["clean" if pair.exponent == CLEAN else "enhanced" if pair.exponent else "noisy" for pair in pairs])
-    return {kind: values[kinds == kind] for kind in ("noisy", "enhanced", "clean") if (kinds == kind).any()}
-
-
-def _fingerprint(pair, enhancers):
-    if pair.exponent == 0:
-        return "noisy"
-    fingerprint = enhancers[pair.enhancer].fingerprint
-    return fingerprint if pair.exponent == 1 else f"{fingerprint}^{pair.exponent:g}"
+# --- What Quality-Net is shown ----------------------------------------------------------------------------------------------------
 
 
 class QualityFeed:
     """Batches of (degraded, clean) magnitudes with their scores, as `dataset.Feed` gives spectra.
 
+    A batch holds `siblings` pairs of each of its mixtures, side by side, drawn anew each epoch: with two or more, the loss can ask
+    how the score changes with what was done to one mixture (`losses.quality.score_loss`).
+
     Args:
-        pairs: list of `Pair`.
+        pairs: list of `diet.Pair`.
         scores: target of each, float32.
         enhancers: `MaskEnhancer`s; frozen here, run on several batches at once.
-        batch_size, config, seed: as `Feed`.
+        batch_size: pairs a batch, a multiple of `siblings`.
+        config, seed: as `Feed`.
         representation: "mask": enhanced is |N| (x) G(N) (equation 1); "wave": the magnitude of the resynthesised wave.
+        siblings: pairs of one mixture a batch; of a mixture with fewer, some come twice.
     """
 
-    def __init__(self, pairs, scores, enhancers, batch_size, config=Stft(), seed=0, representation="mask"):
-        self.pairs, self.enhancers, self.config, self.representation = pairs, enhancers, config, representation
-        self.feed = Feed([pair.row for pair in pairs], batch_size, config, seed,
-                         extra={"score": np.asarray(scores, np.float32), "pair": np.arange(len(pairs))})
-        self.rows, self.indices, self.batches_per_epoch = pairs, self.feed.indices, self.feed.batches_per_epoch
+    def __init__(self, pairs, scores, enhancers, batch_size, config=Stft(), seed=0, representation="mask", siblings=1):
+        self.pairs, self.scores, self.enhancers = pairs, np.asarray(scores, np.float32), enhancers
+        self.config, self.seed, self.representation, self.siblings = config, seed, representation, siblings
+        mixtures = {}
+        for number, pair in enumerate(pairs):
+            mixtures.setdefault(pair.row, []).append(number)
+        self.numbers = list(mixtures.values())
+        self.feed = Feed(list(mixtures), batch_size // siblings, config, seed)
+        self.rows, self.batches_per_epoch = pairs, self.feed.batches_per_epoch
+
+    def indices(self, k):
+        """Pair numbers of batch k, siblings side by side."""
+        epoch = int(k) // self.batches_per_epoch
+        drawn = []
+        for mixture in self.feed.indices(k):
+            numbers, rng = self.numbers[mixture], np.random.default_rng([self.seed, epoch, int(mixture)])
+            drawn.append(rng.choice(numbers, self.siblings, replace=len(numbers) < self.siblings))
+        return np.concatenate(drawn)
 
     def batches(self, start, stop):
         """Batches start .. stop - 1: dicts of `degraded`, `clean`, `frame_mask` and `score`."""
         group, size = [], max(1, CHUNK // self.feed.batch_size)
-        for batch in self.feed.batches(start, stop):
-            group.append(batch)
+        for k, batch in zip(range(start, stop), self.feed.batches(start, stop), strict=True):
+            group.append((self.indices(k), batch))
             if len(group) == size:
                 yield from self._degrade(group)
                 group = []
         yield from self._degrade(group)
 
     def _degrade(self, group):
-        noisy = [magnitude(batch["noisy"]) for batch in group]
-        places = [(b, i, self.pairs[number]) for b, batch in enumerate(group) for i, number in enumerate(batch["pair"])]
-        lengths = [batch["frame_mask"].sum(axis=1) for batch in group]
-        for number, enhancer in enumerate(self.enhancers):
-            mine = [(b, i, pair) for b, i, pair in places if pair.exponent > 0 and pair.enhancer == number]
-            masks = enhancer.masks([noisy[b][i, :lengths[b][i]] for b, i, _ in mine]) if mine else []
-            for (b, i, pair), mask in zip(mine, masks, strict=True):
-                noisy[b][i, :len(mask)] = self._enhanced(group[b]["noisy"][i, :len(mask)], mask ** pair.exponent, pair)
-        clean = [magnitude(batch["clean"]) for batch in group]
-        for b, i, pair in places:
-            if pair.exponent == CLEAN:
-                noisy[b][i] = clean[b][i]
-        for b, batch in enumerate(group):
-            yield {"degraded": noisy[b], "clean": clean[b], "frame_mask": batch["frame_mask"], "score": batch["score"]}
+        places = [(indices, batch, i) for indices, batch in group for i in range(len(indices))]
+        spectra = []
+        for _, batch, i in places:
+            mixture = i // self.siblings
+            frames = batch["frame_mask"][mixture].sum()
+            spectra.append((batch["noisy"][mixture, :frames], batch["clean"][mixture, :frames]))
+        pairs = [self.pairs[indices[i]] for indices, _, i in places]
+        seen = see(pairs, spectra, self.enhancers, self.config, self.representation)
+        for indices, batch in group:
+            mine, seen = seen[:len(indices)], seen[len(indices):]
+            mask = np.repeat(batch["frame_mask"], self.siblings, axis=0)
+            degraded, clean = (np.zeros((*mask.shape, self.config.bins), np.float32) for _ in range(2))
+            for i, (d, c) in enumerate(mine):
+                degraded[i, :len(d)], clean[i, :len(c)] = d, c
+            yield {"degraded": degraded, "clean": clean, "frame_mask": mask, "score": self.scores[indices]}
 
-    def _enhanced(self, spectrum, mask, pair):
-        if self.representation == "mask":
-            return magnitude(spectrum) * mask
-        return magnitude(stft(istft(spectrum * mask[..., None], pair.used_samples, self.config), self.config))
+
+def see(pairs, spectra, enhancers, config=Stft(), representation="mask"):
+    """What Quality-Net is shown of pairs: a list of (degraded, clean) magnitudes, float32 `(frames, bins)` each.
+
+    Args:
+        pairs: list of `diet.Pair`.
+        spectra: (noisy, clean) spectrum of each, float32 `(frames, bins, 2)`.
+        enhancers, config, representation: as `QualityFeed`.
+    """
+    shown = []
+    for pair, (noisy, clean), mask in zip(pairs, spectra, pair_masks(pairs, spectra, enhancers), strict=True):
+        if pair.kind == "clean":
+            degraded = magnitude(clean)
+        elif mask is None:
+            degraded = magnitude(noisy)
+        elif representation == "mask":
+            degraded = magnitude(noisy) * mask
+        else:
+            degraded = magnitude(stft(istft(noisy * mask[..., None], pair.row.used_samples, config), config))
+        shown.append((degraded, magnitude(clean)))
+    return shown
 
 
 def quality_batch(batch):
@@ -245,22 +168,21 @@ class QualityValidation:
 
     def __init__(self, network, rows, enhancers, scorer, config=Stft(), representation="mask"):
         self.predictor = QualityPredictor(network, config, representation)
-        self.pairs = [Pair(row, 0.0) for row in rows] + [Pair(row, 1.0, number) for number in range(len(enhancers)) for row in rows]
+        self.pairs = [Pair(row, "noisy") for row in rows] + [Pair(row, "enhanced", n) for n in range(len(enhancers)) for row in rows]
         self.true = label(self.pairs, enhancers, scorer, description="validation labels")
         if not np.isfinite(self.true).any():
             raise UserError("PESQ refused every validation pair; is the validation speech silent, or shorter than 1/4 s?")
-        feed = QualityFeed(self.pairs, self.true, enhancers, CHUNK, config, representation=representation)
-        self.magnitudes = [None] * len(self.pairs)
-        for k, batch in enumerate(feed.batches(0, feed.batches_per_epoch)):
-            for i, number in enumerate(feed.indices(k)):
-                frames = batch["frame_mask"][i].sum()
-                self.magnitudes[number] = (batch["degraded"][i, :frames], batch["clean"][i, :frames])
+        self.magnitudes = []
+        for start in range(0, len(self.pairs), CHUNK):
+            pairs = self.pairs[start:start + CHUNK]
+            spectra = [tuple(stft(wave, config) for wave in mixing.pair(pair.row)) for pair in pairs]
+            self.magnitudes += see(pairs, spectra, enhancers, config, representation)
 
     def __call__(self):
         predicted = self.predictor.predict_magnitudes(self.magnitudes)
         known = np.isfinite(self.true)
         values = {"valid_loss": float(np.mean((pesq_to_score(predicted[known]) - pesq_to_score(self.true[known])) ** 2))}
-        noisy = np.array([pair.exponent == 0 for pair in self.pairs])
+        noisy = np.array([pair.kind == "noisy" for pair in self.pairs])
         for name, chosen in (("", noisy | ~noisy), ("_noisy", noisy), ("_enhanced", ~noisy)):
             if chosen.any():
                 found = agreement(self.true[chosen], predicted[chosen])

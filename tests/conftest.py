@@ -60,3 +60,29 @@ def make_tree(root, seconds=1.2, speakers=(2, 1, 1), utterances=2):
 def tree(tmp_path_factory):
     """`make_tree` once a session: root with S/ and N/."""
     return make_tree(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(scope="session")
+def rows(tree, tmp_path_factory):
+    """The training rows of the tiny corpus, prepared once a session."""
+    import subprocess
+    import sys
+
+    from se_keras import manifest
+
+    out = tmp_path_factory.mktemp("data")
+    subprocess.run([sys.executable, ROOT / "data" / "prepare.py", "folders", "--speech", tree / "S", "--noise", tree / "N", "--out", out],
+                   check=True, capture_output=True)
+    return manifest.read(out / "train.jsonl")
+
+
+@pytest.fixture(scope="session")
+def enhancer():
+    """A small mask network with random weights, as a system."""
+    import keras
+
+    from se_keras import models
+    from se_keras.enhancer import MaskEnhancer
+
+    keras.utils.set_random_seed(0)
+    return MaskEnhancer(models.build("dnn", units=8))

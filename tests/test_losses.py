@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from se_keras.errors import UserError
-from se_keras.losses.quality import quality_loss
+from se_keras.losses.quality import quality_loss, score_loss
 from se_keras.losses.spectral import masked_mse
 from se_keras.models.layers import COMPRESSIONS
 
@@ -74,3 +74,13 @@ def test_gradients_are_finite_where_there_is_silence(how):
     gradient = tape.gradient(loss, mask).numpy()
     assert np.isfinite(gradient).all()
     assert (gradient[1, :2] > 0).all() and (gradient[1, 2:4] == 0).all() and (gradient[~MASK] == 0).all()
+
+
+def test_score_loss_is_the_squared_error_and_that_of_differences():
+    """By hand: errors 0.1, 0.3 | -0.2, -0.2. Mean square 0.045; variances 0.02 and 0."""
+    target = np.float32([0.5, 0.5, 0.6, 0.4])
+    score = target + np.float32([0.1, 0.3, -0.2, -0.2])
+    assert float(score_loss(score[:, None], target[:, None])) == pytest.approx(0.045, rel=1e-5)
+    assert float(score_loss(score, target, siblings=2, contrast=0)) == pytest.approx(0.045, rel=1e-5)
+    assert float(score_loss(score, target, siblings=2, contrast=3)) == pytest.approx(0.045 + 3 * 0.01, rel=1e-5)
+    assert float(score_loss(target + 0.25, target, siblings=2, contrast=3)) == pytest.approx(0.0625, rel=1e-5)  # one error: no difference

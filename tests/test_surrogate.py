@@ -1,37 +1,14 @@
-"""Quality-Net's diet and labels, what it is shown, and the enhancer behind it."""
+"""What Quality-Net is shown, what it predicts, and the enhancer behind it."""
 
 import numpy as np
 import pytest
 
-from se_keras import manifest, mixing, models, surrogate
+from se_keras import mixing, models, surrogate
 from se_keras.dataset import spectrogram_batch
-from se_keras.enhancer import MaskEnhancer
-from se_keras.errors import UserError
-from se_keras.scores import Scorer
+from se_keras.diet import Pair, diet
 from se_keras.stft import magnitude, stft
 
 SMALL = ((2, 5), (3, 9))
-
-
-@pytest.fixture(scope="module")
-def rows(tree, tmp_path_factory):
-    import subprocess
-    import sys
-    from pathlib import Path
-
-    out = tmp_path_factory.mktemp("data")
-    script = Path(__file__).parent.parent / "data" / "prepare.py"
-    subprocess.run([sys.executable, script, "folders", "--speech", tree / "S", "--noise", tree / "N", "--out", out], check=True,
-                   capture_output=True)
-    return manifest.read(out / "train.jsonl")
-
-
-@pytest.fixture(scope="module")
-def enhancer():
-    import keras
-
-    keras.utils.set_random_seed(0)
-    return MaskEnhancer(models.build("dnn", units=8))
 
 
 @pytest.fixture(scope="module")
@@ -39,38 +16,24 @@ def quality_net():
     return models.build("quality_net", filters=SMALL)
 
 
-def test_diet_is_noisy_enhanced_and_some_clean_of_the_same_piece(rows):
-    pairs = surrogate.diet(rows, 1, exponents=(0.5, 1.0), clean_share=1.0, crop_s=0.5)
-    assert [pair.exponent for pair in pairs[::3]] == [0.0] * len(rows)
-    assert {pair.exponent for pair in pairs[1::3]} == {0.5, 1.0}
-    assert {pair.exponent for pair in pairs[2::3]} == {surrogate.CLEAN}
-    assert all(a.row == b.row == c.row and a.used_samples == 8000 for a, b, c in zip(*[iter(pairs)] * 3, strict=True))
-
-
-def test_a_row_is_cut_alike_whichever_rows_stand_beside_it(rows):
-    assert surrogate.diet(rows[5:6], 1, crop_s=0.5) == [p for p in surrogate.diet(rows, 1, crop_s=0.5) if p.row.id == rows[5].id]
-
-
-def test_labels_are_pesq_of_what_the_pair_stands_for_and_are_kept(rows, enhancer, tmp_path):
-    from se_keras import metrics
-
-    pairs = [surrogate.Pair(rows[0], exponent) for exponent in (0.0, 1.0, 0.5, surrogate.CLEAN)]
-    with Scorer(["pesq_raw"], cache=tmp_path, workers=1) as scorer:
-        true = surrogate.label(pairs, [enhancer], scorer)
-        again = surrogate.label(pairs, [enhancer], scorer)
-    noisy, clean = mixing.pair(rows[0])
-    pesq = metrics.get("pesq_raw").function
-    expected = [pesq(clean, noisy), *(pesq(clean, enhancer.enhance([noisy], exponent)[0]) for exponent in (1.0, 0.5)), 4.5]
-    np.testing.assert_allclose(true, expected, atol=1e-4)
-    np.testing.assert_array_equal(true, again)
-
-
-def test_pairs_without_a_score_are_left_out_and_none_at_all_is_an_error(rows, capsys):
-    pairs = surrogate.diet(rows[:2], 0, clean_share=0)
-    kept, values = surrogate.known(pairs, np.array([np.nan, 2.0], np.float32))
-    assert kept == pairs[1:] and values == [2.0] and "1 of 2 pairs" in capsys.readouterr().out
-    with pytest.raises(UserError, match="refused every pair"):
-        surrogate.known(pairs, np.array([np.nan, np.nan], np.float32))
+@pytest.mark.parametrize("siblings", [1, 2, 3])
+def test_a_batch_holds_siblings_of_each_mixture_and_their_own_scores(rows, enhancer, siblings):
+    pairs = diet(rows[:6], 1, perturbed=2, clean_share=0.5, crop_s=0.5)
+    feed = surrogate.QualityFeed(pairs, np.arange(len(pairs)), [enhancer], 2 * siblings, siblings=siblings)
+    mixtures, drawn = [], []
+    for k, batch in enumerate(feed.batches(0, 2 * feed.batches_per_epoch)):
+        indices = feed.indices(k)
+        np.testing.assert_array_equal(batch["score"], indices)
+        for family in indices.reshape(-1, siblings):
+            assert len({pairs[i].row for i in family}) == 1 and len(set(family)) == siblings
+            mixtures.append(pairs[family[0]].row)
+        drawn.append(tuple(indices))
+        shown = surrogate.see([pairs[i] for i in indices], [tuple(stft(w) for w in mixing.pair(pairs[i].row)) for i in indices], [enhancer])
+        for i, (degraded, clean) in enumerate(shown):
+            np.testing.assert_allclose(batch["degraded"][i, :len(degraded)], degraded, atol=1e-5)
+            np.testing.assert_allclose(batch["clean"][i, :len(clean)], clean, atol=1e-5)
+    assert len(set(mixtures[:6])) == len(set(mixtures[6:])) == 6  # each once an epoch
+    assert len(set(drawn)) > feed.batches_per_epoch               # and not with the same siblings in the next one
 
 
 @pytest.mark.parametrize("representation", ["mask", "wave"])
@@ -79,7 +42,7 @@ def test_enhanced_is_the_same_thing_in_training_scoring_and_fine_tuning(rows, en
     row = rows[0]
     predictor = surrogate.QualityPredictor(quality_net, representation=representation)
     by_system = predictor(enhancer, [row])[0]
-    feed = surrogate.QualityFeed([surrogate.Pair(row, 1.0)], [0.5], [enhancer], 1, representation=representation)
+    feed = surrogate.QualityFeed([Pair(row, "enhanced")], [0.5], [enhancer], 1, representation=representation)
     x, _ = surrogate.quality_batch(next(feed.batches(0, 1)))
     by_feed = surrogate.score_to_pesq(float(np.asarray(quality_net(x))[0, 0]))
     assert by_system == pytest.approx(by_feed, abs=1e-4)
@@ -92,9 +55,9 @@ def test_enhanced_is_the_same_thing_in_training_scoring_and_fine_tuning(rows, en
     assert surrogate.score_to_pesq(float(np.asarray(combined(batch))[0, 0])) == pytest.approx(by_system, abs=1e-4)
 
 
-def test_a_power_of_zero_is_the_noisy_speech_and_clean_is_clean(rows, enhancer):
-    pairs = [surrogate.Pair(rows[0], 0.0), surrogate.Pair(rows[0], surrogate.CLEAN)]
-    batch = next(surrogate.QualityFeed(pairs, [0, 1], [enhancer], 2, seed=0).batches(0, 1))
+def test_noisy_is_the_noisy_speech_and_clean_is_clean(rows, enhancer):
+    pairs = [Pair(rows[0], "noisy"), Pair(rows[0], "clean")]
+    batch = next(surrogate.QualityFeed(pairs, [0, 1], [enhancer], 2, siblings=2).batches(0, 1))
     order = np.argsort(batch["score"])
     noisy, clean = (magnitude(stft(wave)) for wave in mixing.pair(rows[0]))
     frames = len(noisy)

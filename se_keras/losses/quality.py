@@ -1,4 +1,4 @@
-"""The learned loss: how far a predicted quality score is from perfect."""
+"""What Quality-Net learns by, and the learned loss: how far a predicted quality score is from perfect."""
 
 from keras import ops
 
@@ -14,3 +14,28 @@ def quality_loss(score, target=1.0):
         float32 `(batch,)`.
     """
     return ops.square(target - ops.reshape(score, (-1,)))
+
+
+def score_loss(score, target, siblings=1, contrast=0.0):
+    """What Quality-Net is trained by: its squared error, and that of the differences between pairs of one mixture.
+
+    With e the error of a pair, mean e^2 + contrast * (variance of e among the siblings of a mixture, averaged over mixtures). The first
+    term is the letter's. Most of it is how hard an utterance is to judge, the same for all that is done to that utterance; the
+    second leaves that out, and asks what a fine-tuned enhancer will ask: is this mask better than that one, on this mixture?
+
+    Args:
+        score: Quality-Net's output, float32 `(batch, 1)` or `(batch,)`.
+        target: true scores, likewise.
+        siblings: how many pairs of one mixture stand side by side in the batch.
+        contrast: weight of the second term; needs two siblings or more.
+
+    Returns:
+        float32 scalar.
+    """
+    error = ops.reshape(score, (-1,)) - ops.reshape(target, (-1,))
+    loss = ops.mean(ops.square(error))
+    if siblings > 1 and contrast:
+        by_mixture = ops.reshape(error, (-1, siblings))
+        variance = ops.sum(ops.square(by_mixture - ops.mean(by_mixture, axis=1, keepdims=True)), axis=1) / (siblings - 1)
+        loss = loss + contrast * ops.mean(variance)
+    return loss

@@ -1,0 +1,210 @@
+"""Quality-Net's diet: what it is shown of each mixture, and the true scores of that, measured on waves."""
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from se_keras import manifest, mixing
+from se_keras.errors import UserError
+from se_keras.scores import NOISY, mixture_job, recipe, wave_job
+from se_keras.stft import istft, magnitude, stft
+
+KINDS = ("noisy", "enhanced", "perturbed", "clean")
+CHUNK = 32  # utterances enhanced in one go
+PERTURBATION = 1  # to be raised when `perturb` draws other masks: kept labels would be of the old ones
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One training pair: a mixture, and what was done to it.
+
+    Attributes:
+        row: manifest row, cut to the piece that is used.
+        kind: "noisy", "enhanced", "perturbed" (`perturb`) or "clean" (the clean speech itself).
+        enhancer: index into the list of enhancers, where one is needed.
+        variant: number of the perturbation; each is another one.
+    """
+
+    row: manifest.Utterance
+    kind: str
+    enhancer: int = 0
+    variant: int = 0
+
+    @property
+    def id(self):
+        return f"{self.row.id} ({self.kind}{self.variant or ''})"
+
+    @property
+    def masked(self):
+        """Whether an enhancer's mask has part in it."""
+        return self.kind in ("enhanced", "perturbed")
+
+
+def diet(rows, enhancers, perturbed=0, snr_raise=0.0, clean_share=0.05, crop_s=None, seed=0):
+    """The pairs that Quality-Net learns from: noisy, enhanced and clean (the letter, section III; clean as in its author's code).
+
+    Args:
+        rows: manifest rows.
+        enhancers: how many enhancers there are; each row is enhanced once by each.
+        perturbed: how many pairs a row more, each with a perturbed mask of an enhancer drawn at random (`perturb`).
+        snr_raise: the noise of every second row, drawn at random, is turned down by 0 to this many dB, so that scores are
+            learned where a training set at low SNRs has none. Ready-made pairs stay as they are.
+        clean_share: clean pairs per row.
+        crop_s: each mixture is cut to one fixed random piece of this many seconds, so that its label is measured once; None for whole.
+        seed: of cuts and draws.
+    """
+    pairs = []
+    for row in rows:
+        rng = np.random.default_rng([seed, *hashlib.sha256(row.id.encode()).digest()])  # by id: the same whichever rows stand beside it
+        row = manifest.crop(row, crop_s and round(crop_s * 16_000), rng)
+        clean, raised = rng.random() < clean_share, rng.random() < 0.5
+        if snr_raise and raised and row.noise is not None:
+            up_db = float(rng.uniform(0, snr_raise))
+            row = dataclasses.replace(row, gain=row.gain * 10 ** (-up_db / 20), snr_db=row.snr_db + up_db)
+        pairs.append(Pair(row, "noisy"))
+        pairs += [Pair(row, "enhanced", number) for number in range(enhancers)]
+        if enhancers:
+            pairs += [Pair(row, "perturbed", int(rng.integers(enhancers)), variant) for variant in range(1, perturbed + 1)]
+        if clean:
+            pairs.append(Pair(row, "clean"))
+    return pairs
+
+
+def perturb(mask, ideal, rng):
+    """A mask as the enhancer might estimate it some updates from now: what Quality-Net must know to point in the right direction.
+
+    Quality-Net's gradient is of use only where it has seen how the true score answers to a small change of the mask. With z
+    the logit of the mask,
+
+        z' = s(f) z + b(f) + d(t, f),    mask' = (1 - w) sigmoid(z') + w ideal,
+
+    where s and b are smooth random curves over frequency (what other weights of the last layer do), d is a random field that is
+    smooth over some 16 frames and 32 bins (what other weights before it do), and w, in every second mask, a share of the
+    ideal mask up to 0.3 (where training should lead). One strength in 0 .. 1 scales s, b and d together.
+
+    Args:
+        mask: float32 `(frames, bins)` in [0, 1].
+        ideal: ideal amplitude mask, likewise.
+        rng: numpy Generator.
+
+    Returns:
+        float32 `(frames, bins)` in [0, 1].
+    """
+    frames, bins = mask.shape
+    strength = rng.uniform()
+    slope = np.exp(0.5 * strength * _curve(bins, rng))
+    shift = 1.5 * strength * _curve(bins, rng)
+    across_frames, across_bins = _hats(frames, 16), _hats(bins, 32)
+    field = across_frames @ rng.standard_normal((across_frames.shape[1], across_bins.shape[1])) @ across_bins.T
+    share = rng.uniform(0, 0.3) if rng.random() < 0.5 else 0.0
+    clipped = np.clip(mask, 1e-4, 1 - 1e-4)
+    logit = slope * np.log(clipped / (1 - clipped)) + shift + 1.5 * strength * field
+    return ((1 - share) / (1 + np.exp(-logit)) + share * ideal).astype(np.float32)
+
+
+def _curve(bins, rng):
+    """A smooth random curve over frequency, float64 `(bins,)`: five cosines, variance about 1."""
+    order = np.arange(5)
+    return np.cos(np.pi * np.linspace(0, 1, bins)[:, None] * order) @ (rng.standard_normal(5) / np.sqrt(1 + order))
+
+
+def _hats(count, spacing):
+    """Linear interpolation of knots `spacing` apart to `count` places: float64 `(count, knots)`."""
+    knots = np.arange(-(-count // spacing) + 1)
+    return np.maximum(0, 1 - np.abs(np.arange(count)[:, None] / spacing - knots))
+
+
+def pair_recipe(pair, enhancers):
+    """The score cache's key of a pair (`scores.recipe`)."""
+    system = enhancers[pair.enhancer].fingerprint if pair.masked else NOISY
+    return recipe(pair.row, f"{system}~{PERTURBATION}.{pair.variant}" if pair.kind == "perturbed" else system)
+
+
+def pair_masks(pairs, spectra, enhancers):
+    """The mask of each pair that has one; None for noisy and clean.
+
+    Args:
+        pairs: list of `Pair`.
+        spectra: (noisy, clean) spectrum of each, float32 `(frames, bins, 2)`.
+        enhancers: the `MaskEnhancer`s; each is run once on all its mixtures, a mixture of several pairs once.
+    """
+    masks = [None] * len(pairs)
+    for number, enhancer in enumerate(enhancers):
+        mine = {}
+        for i, pair in enumerate(pairs):
+            if pair.masked and pair.enhancer == number:
+                mine.setdefault(pair.row, []).append(i)
+        if mine:
+            estimated = enhancer.masks([magnitude(spectra[places[0]][0]) for places in mine.values()])
+            for mask, places in zip(estimated, mine.values(), strict=True):
+                for i in places:
+                    masks[i] = mask if pairs[i].kind == "enhanced" else _perturbed(pairs[i], mask, spectra[i], enhancers)
+    return masks
+
+
+def _perturbed(pair, mask, spectra, enhancers):
+    noisy, clean = (magnitude(spectrum) for spectrum in spectra)
+    ideal = np.minimum(clean / np.maximum(noisy, 1e-8), 1.0)
+    return perturb(mask, ideal, np.random.default_rng(list(bytes.fromhex(pair_recipe(pair, enhancers)))))
+
+
+def label(pairs, enhancers, scorer, metric="pesq_raw", description="labels"):
+    """True scores of pairs, measured on waves: float32 array, NaN where the metric refuses.
+
+    Args:
+        pairs: list of `Pair`.
+        enhancers: the `MaskEnhancer`s.
+        scorer: `scores.Scorer` that measures `metric`.
+        metric: name of the metric.
+        description: of the progress bar.
+    """
+    wanted = [i for i, pair in enumerate(pairs) if pair.kind != "clean"]
+    recipes = {i: pair_recipe(pairs[i], enhancers) for i in wanted}
+    values = np.full(len(pairs), 4.5, np.float32)  # raw P.862 of clean against clean
+    found = dict(zip(wanted, scorer.lookup(list(recipes.values())), strict=True))
+    missing = [i for i in wanted if found[i] is None]
+
+    def jobs():
+        for start in range(0, len(missing), CHUNK):
+            chunk = missing[start:start + CHUNK]
+            masked = [i for i in chunk if pairs[i].masked]
+            spectra = {row: None for row in (pairs[i].row for i in masked)}
+            for row in spectra:
+                spectra[row] = tuple(stft(wave, enhancers[0].config) for wave in mixing.pair(row))
+            masks = pair_masks([pairs[i] for i in masked], [spectra[pairs[i].row] for i in masked], enhancers)
+            masks = dict(zip(masked, masks, strict=True))
+            for i in chunk:
+                row = pairs[i].row
+                if i in masks:
+                    wave = istft(spectra[row][0] * masks[i][..., None], row.used_samples, enhancers[0].config)
+                    yield wave_job(row, wave, recipe=recipes[i])
+                else:
+                    yield mixture_job(row)
+
+    if missing:
+        found.update(zip(missing, scorer.score(jobs(), desc=description, total=len(missing)), strict=True))
+    for i, result in found.items():
+        values[i] = np.nan if result[metric] is None else result[metric]
+    return values
+
+
+def known(pairs, values):
+    """The pairs that have a score, and their scores; how many were left out is printed.
+
+    Raises:
+        UserError: none has one.
+    """
+    has = np.isfinite(values)
+    if not has.any():
+        raise UserError("PESQ refused every pair, so there is nothing to learn from; is the speech silent, or shorter than 1/4 s?")
+    if not has.all():
+        print(f"{np.count_nonzero(~has)} of {len(pairs)} pairs were refused by PESQ and are left out")
+    return [pair for pair, kept in zip(pairs, has, strict=True) if kept], values[has]
+
+
+def by_kind(pairs, values):
+    """{kind: its values}, of the kinds that there are."""
+    kinds = np.array([pair.kind for pair in pairs])
+    return {kind: values[kinds == kind] for kind in KINDS if (kinds == kind).any()}
