@@ -4,6 +4,7 @@ import keras
 
 from se_keras.errors import check_choice
 from se_keras.models.layers import Compression, LevelNormalization, UtteranceNormalization, register
+from se_keras.models.lstm import Bidirectional
 
 
 def blstm(bins=257, units=200, dense_units=300, dropout=0.0, mask_floor=0.0, compression="log", normalization="utterance", name="blstm"):
@@ -30,7 +31,7 @@ def blstm(bins=257, units=200, dense_units=300, dropout=0.0, mask_floor=0.0, com
     x = mask_features(magnitude, frame_mask, compression, normalization)
     for number in (1, 2):
         lstm = keras.layers.LSTM(units, return_sequences=True, name=f"lstm_{number}")  # a name that no counter makes: see fingerprint
-        x = keras.layers.Bidirectional(lstm, name=f"blstm_{number}")(x, mask=frame_mask)
+        x = Bidirectional(lstm, name=f"blstm_{number}")(x, mask=frame_mask)
     x = keras.layers.Dense(dense_units, name="dense")(x)
     x = keras.layers.LeakyReLU(negative_slope=0.3, name="leaky_relu")(x)
     if dropout:

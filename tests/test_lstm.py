@@ -1,0 +1,98 @@
+"""The written-out bidirectional LSTM computes what Keras's does: outputs, gradients, weights files."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from se_keras.models.lstm import Bidirectional
+
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((3, 11, 5)).astype(np.float32)
+MASK = np.arange(11) < np.array([[11], [6], [1]])
+ON_CPU = pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="on a GPU the call is Keras's own")
+
+
+def both(**arguments):
+    """Keras's layer and ours with the same random weights, biases included."""
+    layers = [kind(keras.layers.LSTM(4, return_sequences=True, **arguments)) for kind in (keras.layers.Bidirectional, Bidirectional)]
+    for layer in layers:
+        layer.build(X.shape)
+    layers[1].set_weights([RNG.standard_normal(weight.shape) for weight in layers[0].get_weights()])
+    layers[0].set_weights(layers[1].get_weights())
+    return layers
+
+
+def loops(layer, mask):
+    """How many loops the graph of a call holds."""
+    graph = tf.function(lambda x: layer(x, mask=mask)).get_concrete_function(tf.constant(X)).graph
+    return sum(operation.type in ("While", "StatelessWhile") for operation in graph.get_operations())
+
+
+@ON_CPU
+@pytest.mark.parametrize("mask", [None, MASK])
+@pytest.mark.parametrize("graph", [False, True])
+def test_outputs_and_gradients_are_those_of_keras(mask, graph):
+    found = []
+    for layer in both():
+        def run(x, layer=layer):
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                y = layer(x, mask=mask)
+                if mask is not None:
+                    y *= mask[..., None]
+                loss = tf.reduce_sum(y * np.sin(np.arange(8)) + y ** 2)  # no output has the weight of another
+            return y, tape.gradient(loss, [x, *(weight.value for weight in layer.trainable_variables)])
+
+        y, gradients = (tf.function(run) if graph else run)(tf.constant(X))
+        found.append([y, *gradients])
+    assert len(found[0]) == 8  # output, input gradient, six weights
+    for theirs, ours in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@ON_CPU
+def test_padding_takes_no_part():
+    _, layer = both()
+    together = layer(X, mask=MASK)
+    for i, frames in enumerate(MASK.sum(1)):
+        np.testing.assert_allclose(together[i, :frames], layer(X[i:i + 1, :frames])[0], atol=1e-6)
+    garbage = np.where(MASK[..., None], X, np.float32(1e3))
+    np.testing.assert_allclose(layer(garbage, mask=MASK) * MASK[..., None], together * MASK[..., None], atol=1e-6)
+
+
+@ON_CPU
+def test_it_is_written_out_only_where_it_means_the_same():
+    """One loop a direction, whatever the mask; Keras's own call with anything unusual: dropout, other activations, half precision."""
+    _, layer = both()
+    assert layer._written_out() and loops(layer, MASK) == 2
+    for unusual in ({"dropout": 0.5}, {"recurrent_dropout": 0.5}, {"activation": "relu"}, {"recurrent_activation": "hard_sigmoid"},
+                    {"use_bias": False}, {"stateful": True}):
+        assert not Bidirectional(keras.layers.LSTM(4, return_sequences=True, **unusual))._written_out(), unusual
+    assert not Bidirectional(keras.layers.LSTM(4))._written_out()
+    assert not Bidirectional(keras.layers.GRU(4, return_sequences=True))._written_out()
+    assert not Bidirectional(keras.layers.LSTM(4, return_sequences=True, dtype="mixed_bfloat16"), dtype="mixed_bfloat16")._written_out()
+    theirs, ours = both(recurrent_activation="hard_sigmoid")
+    np.testing.assert_allclose(ours(X, mask=MASK), theirs(X, mask=MASK), atol=1e-6)
+
+
+def test_a_gpu_keeps_cudnn(monkeypatch):
+    _, layer = both()
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: ["a GPU"])
+    assert not layer._written_out()
+
+
+def test_weights_and_models_are_exchanged_with_keras(tmp_path):
+    """A weights file of the stock layer loads, and the other way round; a full model comes back as this layer."""
+    models = []
+    for kind in (keras.layers.Bidirectional, Bidirectional):
+        inputs = keras.Input((None, 5))
+        models.append(keras.Model(inputs, kind(keras.layers.LSTM(4, return_sequences=True, name="lstm"), name="blstm")(inputs)))
+    theirs, ours = models
+    theirs.save_weights(tmp_path / "w.weights.h5")
+    ours.load_weights(tmp_path / "w.weights.h5")
+    np.testing.assert_allclose(ours(X), theirs(X), atol=1e-6)
+    ours.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    assert isinstance(again.layers[-1], Bidirectional)
+    np.testing.assert_array_equal(again(X), ours(X))
