@@ -15,7 +15,7 @@ DESCRIPTION = """The whole job on a generated corpus, in about ten minutes on tw
 Every step is a command, printed before it runs. Run again, what is there is used and what was interrupted goes on.
 The settings stand in configs/demo.toml."""
 ROOT = Path(__file__).resolve().parent
-FROM_SCRATCH = ["--updates", "3000", "--validate-every", "500", "--learning-rate", "3e-4"]  # some ten minutes more than going on takes
+FROM_SCRATCH = ["--updates", "1500", "--validate-every", "500", "--learning-rate", "3e-4"]  # some ten minutes more than going on takes
 
 
 def main(argv=None):

@@ -102,23 +102,13 @@ def quality_net_steps(batch, duration_s, precision):
 
         return _keras_step(models.build("quality_net", precision=precision), "mse", inputs, target)
 
-    def in_stock_keras():
-        with _stock_convolution():
-            step = in_keras()
-
-        def stock_step():
-            with _stock_convolution():
-                step()
-
-        return stock_step
-
     def in_torch(channels_last):
         from benchmarks import torch_networks
 
         step = torch_networks.quality_net_step(target, LEARNING_RATE, torch_networks.QualityNet(precision, channels_last))
         return functools.partial(step, *inputs.values())
 
-    builders = {OURS: in_keras, STOCK: in_stock_keras}
+    builders = {OURS: in_keras, STOCK: functools.partial(_in_stock_keras, in_keras)}
     if precision != "float32":
         del builders[STOCK]  # only float32 goes by the Fourier transform: here ours is the stock convolution
     return {**builders, **{name: functools.partial(in_torch, number == 1) for number, name in enumerate(PEERS)}}
@@ -140,7 +130,7 @@ def blstm_steps(batch, duration_s, precision):
 
         return functools.partial(torch_networks.blstm_step(LEARNING_RATE, torch_networks.Blstm()), *inputs.values())
 
-    return {OURS: in_keras, PEERS[0]: in_torch}
+    return {OURS: in_keras, STOCK: functools.partial(_in_stock_keras, in_keras), PEERS[0]: in_torch}
 
 
 def _spectra(batch, duration_s):
@@ -161,14 +151,26 @@ def _keras_step(model, loss, inputs, target):
     return lambda: float(model.train_on_batch(inputs, target))
 
 
-@contextlib.contextmanager
-def _stock_convolution():
-    """Quality-Net's convolutions by keras.layers.Conv2D alone."""
-    from se_keras.models import dft_conv
+def _in_stock_keras(build):
+    """The step of `build` with Keras's own convolution and LSTM, which it takes as it is first run."""
+    with _stock_layers():
+        step = build()
 
-    smallest = dft_conv.SMALLEST_KERNEL
-    dft_conv.SMALLEST_KERNEL = 1000
+    def stock_step():
+        with _stock_layers():
+            step()
+
+    return stock_step
+
+
+@contextlib.contextmanager
+def _stock_layers():
+    """Convolutions by keras.layers.Conv2D alone, LSTMs by keras.layers.Bidirectional alone."""
+    from se_keras.models import dft_conv, lstm
+
+    smallest, written_out = dft_conv.SMALLEST_KERNEL, lstm.Bidirectional._written_out
+    dft_conv.SMALLEST_KERNEL, lstm.Bidirectional._written_out = 1000, lambda self: False
     try:
         yield
     finally:
-        dft_conv.SMALLEST_KERNEL = smallest
+        dft_conv.SMALLEST_KERNEL, lstm.Bidirectional._written_out = smallest, written_out

@@ -1,5 +1,6 @@
 """Fixtures shared by the suite: where ../shared lies, seeded speech-like signals, a tiny corpus on disk."""
 
+import importlib.util
 import os
 import signal
 from pathlib import Path
@@ -36,6 +37,21 @@ def speech_like(seconds=2.0, seed=0, sample_rate=16_000):
     syllables = np.clip(np.sin(2 * np.pi * 4 * t + rng.random()), 0, None) ** 0.5 * (np.sin(2 * np.pi * 0.7 * t) > -0.8)
     wave = wave * syllables + 0.001 * rng.standard_normal(len(t))
     return (0.7 * wave / np.abs(wave).max()).astype(np.float32)
+
+
+def _prepare():
+    spec = importlib.util.spec_from_file_location("prepare", ROOT / "data" / "prepare.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+prepare = _prepare()  # data/prepare.py: a script beside the package, whose `main` the corpora's tests call
+
+
+def noise(seconds, seed=0, rate=16_000):
+    """Seeded white noise at -20 dB of full scale, float32."""
+    return (0.1 * np.random.default_rng(seed).standard_normal(int(seconds * rate))).astype(np.float32)
 
 
 def make_tree(root, seconds=1.2, speakers=(2, 1, 1), utterances=2):

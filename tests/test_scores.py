@@ -20,7 +20,8 @@ from conftest import ROOT, speech_like
 from se_keras import audio, metrics, mixing, scores
 from se_keras.errors import UserError
 from se_keras.manifest import Utterance
-from se_keras.scores import Cache, Job, Scorer
+from se_keras.score_cache import Cache
+from se_keras.scores import Job, Scorer
 
 NAMES = ("pesq_raw", "pesq_nb", "stoi", "si_sdr")
 
