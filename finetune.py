@@ -4,6 +4,7 @@
 from pathlib import Path
 
 from se_keras import backend, cli, evaluation, manifest, pretrained, runs
+from se_keras.errors import UserError, check_choice
 
 EXAMPLES = """
   python finetune.py --data data/demo --enhancer runs/blstm --quality-net runs/quality-net --out runs/blstm-qnet
@@ -42,20 +43,23 @@ def main(argv=None):
     pretrained.check_mask_networks([args.enhancer])
     pretrained.read_card(args.quality_net, "quality_net")
     cli.check_writable(args.out)
-    if args.compare:
-        runs.read_history(args.compare)
+    if args.compare and "pesq_raw" not in runs.read_history(args.compare):
+        raise UserError(f"{args.compare}: its history holds no pesq_raw; --compare takes another fine-tuning")
 
     backend.load()
     from se_keras import scores, supervised, surrogate, training
     from se_keras.dataset import Feed
+    from se_keras.models.layers import COMPRESSIONS
     from se_keras.report import figures
 
+    check_choice("--compression", args.compression, COMPRESSIONS)
     training.seed_everything(args.seed, args.deterministic)
     network, card = pretrained.load(args.enhancer)
     predictor = pretrained.load_quality_net(args.quality_net)
     config = predictor.config
     valid_rows = evaluation.subset(valid_rows, args.validation_rows)
-    logger = runs.open_run(args.out, runs.describe(args, card["network"], card["arguments"], config))
+    weights = {name: pretrained.sha256(name) for name in (args.enhancer, args.quality_net)}
+    logger = runs.open_run(args.out, runs.describe(args, card["network"], card["arguments"], config, weights=weights))
     if args.loss == "quality":
         model = surrogate.combined_model(network, predictor.network, predictor.representation, config)
         prepare, loss = surrogate.combined_batch, surrogate.quality_objective
@@ -75,8 +79,8 @@ def main(argv=None):
     print(figures.predicted_and_true_by_iteration(column["update"], column["predicted"], column["pesq_raw"],
                                                   Path(args.out) / "predicted_and_true.png", best=best))
     if args.compare:
-        lines = {f"{loss} loss": runs.read_history(run)[["update", "pesq_raw"]].to_numpy().T
-                 for loss, run in ((args.loss, args.out), (runs.read_config(args.compare)["training"]["loss"], args.compare))}
+        lines = {f"{Path(run).name}, {runs.read_config(run)['training']['loss']} loss":
+                 runs.read_history(run)[["update", "pesq_raw"]].to_numpy().T for run in (args.out, args.compare)}
         print(figures.true_pesq_by_iteration(lines, Path(args.out) / "true_pesq.png"))
 
 

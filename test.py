@@ -47,28 +47,29 @@ def comparisons(names):
     return list(dict.fromkeys(pairs))
 
 
-def main(argv=None):
+def arguments(argv):
     parser = cli.parser(__doc__)
     parser.add_argument("--data", required=True, metavar="DIR", help="a folder made by data/prepare.py")
     parser.add_argument("--systems", nargs="+", default=["noisy", "wiener"], metavar="SYSTEM",
                         help="names, weights files, run folders")
     parser.add_argument("--out", required=True, metavar="REPORT", help="folder for the report; an earlier one there is replaced")
     parser.add_argument("--split", choices=("test", "valid"), default="test", help="the manifest to score on")
-    parser.add_argument("--limit", type=int, metavar="N", help="score N utterances only, each SNR and noise type in its share")
+    parser.add_argument("--limit", type=cli.positive_int, metavar="N", help="score N utterances only, each SNR and noise type in its share")
     parser.add_argument("--metrics", nargs="+", default=list(metrics.NAMES), metavar="METRIC",
                         help="of " + ", ".join(metrics.NAMES))
     parser.add_argument("--quality-net", metavar="NAME|RUN", help="predict raw PESQ with this Quality-Net, beside the true one")
-    parser.add_argument("--workers", type=int, metavar="N", help="processes that score; one a core where not given")
+    parser.add_argument("--workers", type=cli.positive_int, metavar="N", help="processes that score; one a core where not given")
     parser.add_argument("--on-error", choices=("row", "fail"), default="row",
                         help="what a metric refuses (silence, under a quarter second): a row with its reason, or stop")
-    parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="utterances enhanced at a time")
-    args = parser.parse_args(argv)
+    parser.add_argument("--batch-size", type=cli.positive_int, default=16, metavar="N", help="utterances enhanced at a time")
+    return parser.parse_args(argv)
+
+
+def main(argv=None):
+    args = arguments(argv)
 
     # Everything that can be wrong is found here, before anything long begins.
     chosen = [metrics.get(name) for name in dict.fromkeys(args.metrics)]
-    for name in ("limit", "workers", "batch_size"):
-        if getattr(args, name) is not None and getattr(args, name) < 1:
-            raise UserError(f"--{name.replace('_', '-')} is {getattr(args, name)}, expected 1 or more")
     data, out = Path(args.data), Path(args.out)
     if not data.is_dir():
         raise UserError(f"--data: there is no folder {data}; make one with data/prepare.py (python data/prepare.py --help)")

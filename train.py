@@ -65,9 +65,9 @@ def arguments(argv):
                          help="validation mixtures used, noisy and enhanced")
     quality.add_argument("--crop", type=cli.from_zero, default=2.0, metavar="SECONDS",
                          help="train on one fixed random piece of each mixture, whose PESQ is its label; 0 for whole utterances")
-    quality.add_argument("--input", default="mask", choices=["mask", "wave"],
-                         help="what Quality-Net sees of enhanced speech: mask, the masked magnitude (equation 1), or wave, "
-                              "the magnitude of the resynthesised wave")
+    quality.add_argument("--input", choices=["mask", "wave"],
+                         help="what Quality-Net sees of enhanced speech: mask, the masked magnitude (equation 1; the default), or wave, "
+                              "the magnitude of the resynthesised wave; with --start, what that one sees")
     quality.add_argument("--precision", default="float32", choices=["float32", "bfloat16"],
                          help="of the convolutions; bfloat16 pays where the processor has AMX")
     quality.add_argument("--workers", type=cli.positive_int, default=None, help="scoring processes; one a core by default")
@@ -81,7 +81,9 @@ def main(argv=None):
         print("train.py enhancer --data data/demo --out runs/blstm: the BLSTM, by MSE, on the demo corpus (--help shows more)")
     args = arguments(argv)
     if args.data == "data/demo" and not Path("data/demo/train.jsonl").is_file():
-        subprocess.run([sys.executable, Path(__file__).with_name("data") / "prepare.py", "demo", "--out", args.data], check=True)
+        prepared = subprocess.run([sys.executable, Path(__file__).with_name("data") / "prepare.py", "demo", "--out", args.data])
+        if prepared.returncode:
+            raise SystemExit(prepared.returncode)  # it has said why
     train_rows, valid_rows = (manifest.read(Path(args.data) / f"{split}.jsonl") for split in ("train", "valid"))
     manifest.check_splits({"train": train_rows, "valid": valid_rows})
     (train_enhancer if args.command == "enhancer" else train_quality_net)(args, train_rows, valid_rows)
@@ -120,13 +122,19 @@ def train_enhancer(args, train_rows, valid_rows):
 
 
 def train_quality_net(args, train_rows, valid_rows):
+    if not args.enhancer:
+        print("no --enhancer: Quality-Net will know noisy and clean speech only, and will be a poor judge of enhanced speech")
+        args.perturbed, args.siblings = 0, 1
     if args.batch % args.siblings:
         raise UserError(f"--batch {args.batch} does not hold whole groups of --siblings {args.siblings}; make it a multiple")
-    if args.start is None and not args.enhancer:
-        print("no --enhancer: Quality-Net will know noisy and clean speech only, and will be a poor judge of enhanced speech")
     pretrained.check_mask_networks(args.enhancer)
     if args.start is not None:
-        args.model_args = {**pretrained.read_card(args.start, "quality_net")["arguments"], **args.model_args}
+        card = pretrained.read_card(args.start, "quality_net")
+        args.model_args = {**card["arguments"], **args.model_args}
+        args.input = args.input or card.get("representation", "mask")
+        if args.input != card.get("representation", "mask"):
+            raise UserError(f"{args.start} has learned from --input {card['representation']}; go on with the same, or start from nothing")
+    args.input = args.input or "mask"
     backend.load()
     from se_keras import diet, enhancer, scores, surrogate, training
     from se_keras.losses.quality import score_loss
@@ -141,14 +149,19 @@ def train_quality_net(args, train_rows, valid_rows):
     enhancers = [enhancer.load_system(name) for name in args.enhancer]
     train_rows = evaluation.subset(train_rows, args.rows) if args.rows else train_rows
     valid_rows = evaluation.subset(valid_rows, args.validation_rows)
+    weights = {name: pretrained.sha256(name) for name in [*args.enhancer, *([args.start] if args.start else [])]}
+
+    def described(arguments):
+        return runs.describe(args, "quality_net", arguments, config, representation=args.input, weights=weights)
+
+    runs.check_same(args.out, described(models.resolve("quality_net", args.model_args)), unknown=["mean_score"])
     pairs = diet.diet(train_rows, len(enhancers), args.perturbed, args.snr_raise, crop_s=args.crop or None, seed=args.seed)
     with scores.Scorer(["pesq_raw"], cache=Path(args.data) / "scores", workers=args.workers) as scorer:
         true = diet.label(pairs, enhancers, scorer)
         pairs, true = diet.known(pairs, true)
         arguments = models.resolve("quality_net", {"mean_score": round(float(pesq_to_score(true).mean()), 4), **args.model_args})
         network = models.build("quality_net", **arguments, precision=args.precision)
-        logger = runs.open_run(args.out, runs.describe(args, "quality_net", arguments, config, representation=args.input,
-                                                       enhancers=[system.fingerprint for system in enhancers]))
+        logger = runs.open_run(args.out, described(arguments))
         if args.start is not None:
             pretrained.load_weights(network, pretrained.find(args.start)[1])
         training.compile_model(network, training.optimizer("adam", args.learning_rate),

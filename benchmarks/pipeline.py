@@ -15,9 +15,9 @@ from pathlib import Path
 from benchmarks import measuring
 from se_keras.errors import UserError
 
-CASES = {"blstm": 32, "quality_net": 2}  # network: batch, as train.py has them
+CASES = {"blstm": 32, "quality_net": 4}  # network: batch, as train.py has them
 CROP_S = 3.0
-TITLES = {"blstm": "BLSTM", "quality_net": "Quality-Net, noisy and enhanced"}
+TITLES = {"blstm": "BLSTM", "quality_net": "Quality-Net, noisy, enhanced and perturbed"}
 
 
 def run(quick, cores):
@@ -100,9 +100,9 @@ def _quality_net(rows, batch):
     from se_keras import diet, models, surrogate, training
     from se_keras.enhancer import MaskEnhancer
 
-    pairs = diet.diet(rows, 1, crop_s=CROP_S)
-    feed = surrogate.QualityFeed(pairs, np.full(len(pairs), 0.5, np.float32), [MaskEnhancer(models.build("blstm"))], batch)
+    pairs = diet.diet(rows, 1, perturbed=2, crop_s=CROP_S)
+    feed = surrogate.QualityFeed(pairs, np.full(len(pairs), 0.5, np.float32), [MaskEnhancer(models.build("blstm"))], batch, siblings=2)
     network = models.build("quality_net")
     training.compile_model(network, keras.optimizers.Adam(1e-4), "mse")
-    group = max(1, surrogate.CHUNK // batch)
+    group = max(1, surrogate.CHUNK // feed.feed.batch_size)
     return feed, group, lambda example: float(network.train_on_batch(*surrogate.quality_batch(example)))

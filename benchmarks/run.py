@@ -17,6 +17,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks import measuring  # noqa: E402  (the path above lets the script run from anywhere)
 from se_keras import cli  # noqa: E402
+from se_keras.backend import available_cores  # noqa: E402
 from se_keras.errors import UserError  # noqa: E402
 
 DESCRIPTION = """Speed and memory, side by side with peers, as a Markdown table: about a quarter of an hour on a quiet machine.
@@ -54,11 +55,6 @@ def main(argv=None):
     print(f"{measured['date']}, {measured['processor']}, {cores} cores; "
           + ", ".join(f"{name} {version}" for name, version in measured["versions"].items() if version) + "\n")
     print(measuring.table(rows))
-
-
-def available_cores():
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def describe(cores):

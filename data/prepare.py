@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import platform
 import sys
 from importlib.metadata import version
@@ -15,7 +14,7 @@ import numpy as np
 from tabulate import tabulate
 from tqdm import tqdm
 
-from se_keras import audio, cli, corpora, manifest, mixing
+from se_keras import audio, cli, corpora, files, manifest, mixing
 from se_keras.corpora import protocol
 from se_keras.errors import UserError
 
@@ -32,7 +31,7 @@ def main(argv=None):
     argv = sys.argv[1:] if argv is None else list(argv)
     if argv and not argv[0].startswith("-"):
         corpora.get(argv[0])  # an unknown corpus is told with the known ones, before argparse prints its usage
-    args = parse(argv)
+    args = arguments(argv)
     out, wanted = args.out, settings(args)
     if not args.force and (corpus := already_there(out, wanted)):
         print(f"{out}: is there already, prepared with these settings; used again (--force prepares it anew)")
@@ -49,7 +48,7 @@ def main(argv=None):
         write_wavs(out, corpus["counts"])
 
 
-def parse(argv):
+def arguments(argv):
     """The command line of the corpus named first; every adapter adds its own flags."""
     parser = cli.parser(DESCRIPTION)
     commands = parser.add_subparsers(dest="corpus", required=True, metavar="CORPUS", help=", ".join(corpora.NAMES))
@@ -112,9 +111,7 @@ def prepare(args, out, wanted):
         (out / f"{split}.jsonl").unlink(missing_ok=True)
     for split, rows in made.splits.items():
         manifest.write(out / f"{split}.jsonl", rows)
-    temporary = out / f".corpus.json.{os.getpid()}"
-    temporary.write_text(json.dumps(corpus, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, out / "corpus.json")
+    files.write_json(out / "corpus.json", corpus)
     return corpus
 
 

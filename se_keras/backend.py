@@ -34,3 +34,23 @@ def load():
         finally:
             os.dup2(terminal, 2)
             os.close(terminal)
+
+
+def on_cpu():
+    """Whether Keras computes on a CPU: there, some layers go another way than on an accelerator."""
+    import keras
+
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return not tf.config.list_physical_devices("GPU")
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.default_backend() == "cpu"
+    return False
+
+
+def available_cores():
+    """Cores that this process may use, which in a container or under taskset are fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

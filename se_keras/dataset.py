@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from se_keras import manifest, mixing
+from se_keras.audio import SAMPLE_RATE
 from se_keras.stft import Stft, stft
 
 BUCKET_BATCHES = 32  # how many batches are sorted by length together: near-equal lengths, still well shuffled
@@ -75,7 +76,7 @@ class Feed:
 
     def _padded_lengths(self):
         """Of each row, after its cut, in multiples of `multiple` frames."""
-        longest = np.inf if self.crop_s is None else round(self.crop_s * 16_000)
+        longest = np.inf if self.crop_s is None else round(self.crop_s * SAMPLE_RATE)
         return np.array([-(-self.config.frames(min(row.used_samples, longest)) // self.multiple) for row in self.rows])
 
     def indices(self, k):
@@ -98,7 +99,7 @@ class Feed:
             row = self.rows[index]
             if self.crop_s is not None:
                 rng = np.random.default_rng([self.seed, epoch, int(index)])
-                row = manifest.crop(row, round(self.crop_s * 16_000), rng)
+                row = manifest.crop(row, round(self.crop_s * SAMPLE_RATE), rng)
             pairs.append(mixing.pair(row))
         arrays = spectrogram_batch(pairs, self.config, self.multiple)
         return {**arrays, **{name: values[indices] for name, values in self.extra.items()}}

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from se_keras import manifest, mixing
+from se_keras.audio import SAMPLE_RATE
 from se_keras.errors import UserError
-from se_keras.scores import NOISY, mixture_job, recipe, wave_job
+from se_keras.scores import NOISY, mixture_job, recipe, summarise_errors, wave_job
 from se_keras.stft import istft, magnitude, stft
 
 KINDS = ("noisy", "enhanced", "perturbed", "clean")
+CLEAN_SCORE = 4.5  # raw P.862 of clean against clean, its highest
 CHUNK = 32  # utterances enhanced in one go
 PERTURBATION = 1  # to be raised when `perturb` draws other masks: kept labels would be of the old ones
 
@@ -58,11 +60,11 @@ def diet(rows, enhancers, perturbed=0, snr_raise=0.0, clean_share=0.05, crop_s=N
     pairs = []
     for row in rows:
         rng = np.random.default_rng([seed, *hashlib.sha256(row.id.encode()).digest()])  # by id: the same whichever rows stand beside it
-        row = manifest.crop(row, crop_s and round(crop_s * 16_000), rng)
+        row = manifest.crop(row, crop_s and round(crop_s * SAMPLE_RATE), rng)
         clean, raised = rng.random() < clean_share, rng.random() < 0.5
         if snr_raise and raised and row.noise is not None:
             up_db = float(rng.uniform(0, snr_raise))
-            row = dataclasses.replace(row, gain=row.gain * 10 ** (-up_db / 20), snr_db=row.snr_db + up_db)
+            row = dataclasses.replace(row, gain=row.gain * 10 ** (-up_db / 20), snr_db=None if row.snr_db is None else row.snr_db + up_db)
         pairs.append(Pair(row, "noisy"))
         pairs += [Pair(row, "enhanced", number) for number in range(enhancers)]
         if enhancers:
@@ -105,7 +107,7 @@ def perturb(mask, ideal, rng):
 
 
 def _curve(bins, rng):
-    """A smooth random curve over frequency, float64 `(bins,)`: five cosines, variance about 1."""
+    """A smooth random curve over frequency, float64 `(bins,)`: five cosines, variance 1.6 on average."""
     order = np.arange(5)
     return np.cos(np.pi * np.linspace(0, 1, bins)[:, None] * order) @ (rng.standard_normal(5) / np.sqrt(1 + order))
 
@@ -151,7 +153,7 @@ def _perturbed(pair, mask, spectra, enhancers):
 
 
 def label(pairs, enhancers, scorer, metric="pesq_raw", description="labels"):
-    """True scores of pairs, measured on waves: float32 array, NaN where the metric refuses.
+    """True scores of pairs, measured on waves: float32 array, NaN where the metric refuses; the reasons are printed.
 
     Args:
         pairs: list of `Pair`.
@@ -162,7 +164,7 @@ def label(pairs, enhancers, scorer, metric="pesq_raw", description="labels"):
     """
     wanted = [i for i, pair in enumerate(pairs) if pair.kind != "clean"]
     recipes = {i: pair_recipe(pairs[i], enhancers) for i in wanted}
-    values = np.full(len(pairs), 4.5, np.float32)  # raw P.862 of clean against clean
+    values = np.full(len(pairs), CLEAN_SCORE, np.float32)
     found = dict(zip(wanted, scorer.lookup(list(recipes.values())), strict=True))
     missing = [i for i in wanted if found[i] is None]
 
@@ -185,8 +187,16 @@ def label(pairs, enhancers, scorer, metric="pesq_raw", description="labels"):
 
     if missing:
         found.update(zip(missing, scorer.score(jobs(), desc=description, total=len(missing)), strict=True))
+    refused = set()
     for i, result in found.items():
         values[i] = np.nan if result[metric] is None else result[metric]
+        if result[metric] is None:
+            refused.add(pairs[i].row)
+    for i, pair in enumerate(pairs):
+        if pair.kind == "clean" and pair.row in refused:  # what has no score beside its own mixture has none: no speech in it, say
+            values[i] = np.nan
+    for reason, count in summarise_errors(found.values()).items():
+        print(f"{description}: {count} of {len(pairs)} without a score: {reason}")
     return values
 
 

@@ -1,13 +1,12 @@
 """Manifest x systems: enhance, score, one row an utterance and system."""
 
 import hashlib
-import os
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from se_keras import mixing, scores
+from se_keras import files, mixing, scores
 
 
 def evaluate(rows, systems, scorer, out_csv, batch_size=16, predictor=None, limit=None, progress=True):
@@ -95,20 +94,20 @@ def score_system(rows, system, scorer, batch_size=16, progress=True):
     return results
 
 
-def mean_scores(rows, system, scorer, batch_size=16):
-    """Mean of each metric over rows, those that a metric refused left out of all: {metric: float, "left_out": count}."""
+def mean_scores(rows, system, scorer, batch_size=16, **more):
+    """Mean of each metric over rows, those that a metric refused left out of all: {metric: float, "left_out": count}.
+
+    Args:
+        rows, system, scorer, batch_size: as `score_system`.
+        more: further values, one a row each, averaged over the same rows.
+    """
     results = score_system(rows, system, scorer, batch_size, progress=False)
-    kept = [result for result in results if result["error"] is None]
-    means = {name: float(np.mean([result[name] for result in kept])) if kept else float("nan") for name in scorer.names}
+    kept = [number for number, result in enumerate(results) if result["error"] is None]
+    values = {**{name: [result[name] for result in results] for name in scorer.names}, **more}
+    means = {name: float(np.mean([column[number] for number in kept])) if kept else float("nan") for name, column in values.items()}
     return {**means, "left_out": len(results) - len(kept)}
 
 
 def _write_csv(path, table):
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with files.replacing(path) as temporary:
         table.to_csv(temporary, index=False)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

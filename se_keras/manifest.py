@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from se_keras import files
 from se_keras.errors import UserError
 
 SPLITS = ("train", "valid", "test")
@@ -88,9 +89,7 @@ def write(path, rows):
     """Write rows to a `.jsonl` file, atomically. Paths inside the manifest's folder are written relative to it."""
     path = Path(path)
     folder = path.parent.resolve()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(temporary, "w", encoding="utf-8") as file:
+    with files.replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         for row in rows:
             record = {name: value for name, value in dataclasses.asdict(row).items() if value != _FIELDS[name].default}
             for name in _PATHS:
@@ -98,7 +97,6 @@ def write(path, rows):
                     target = Path(record[name]).resolve()
                     record[name] = str(target.relative_to(folder) if target.is_relative_to(folder) else target)
             file.write(json.dumps(record) + "\n")
-    os.replace(temporary, path)
 
 
 def read(path):

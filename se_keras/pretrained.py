@@ -65,6 +65,11 @@ def read_card(name, network=None):
     return card
 
 
+def sha256(name):
+    """sha256 (hex) of a model's weights file; names as `find`."""
+    return hashlib.sha256(find(name)[1].read_bytes()).hexdigest()
+
+
 def load(name, **overrides):
     """Build a model by its card and load its weights.
 
@@ -80,7 +85,7 @@ def load(name, **overrides):
             architecture.
     """
     card, (_, weights) = read_card(name), find(name)
-    if "sha256" in card and (found := hashlib.sha256(weights.read_bytes()).hexdigest()) != card["sha256"]:
+    if "sha256" in card and (found := sha256(name)) != card["sha256"]:
         raise UserError(f"{weights}: sha256 is {found[:12]}..., the card says {card['sha256'][:12]}...; the file is damaged or is "
                         "not the card's; restore it")
     network = models.build(card["network"], **{**card["arguments"], **overrides})

@@ -13,19 +13,43 @@ from pathlib import Path
 
 import pandas
 
-from se_keras import cli
+from se_keras import cli, files
 from se_keras.errors import UserError
 
 PACKAGES = ("tensorflow", "keras", "numpy", "librosa", "pesq", "pystoi", "soundfile", "h5py")
 
 
-def open_run(folder, config, grows=("epochs", "updates", "iterations", "patience", "validate_every")):
+GROWS = ("epochs", "updates", "iterations", "patience", "validate_every")  # flags that may differ when a run goes on
+
+
+def check_same(folder, config, unknown=()):
+    """See that a run can go on: that its folder, if there is one, holds a run of this config.
+
+    Args:
+        folder: the run folder.
+        config: as `open_run`.
+        unknown: names of arguments of the network that are not decided yet.
+
+    Raises:
+        UserError: the folder holds a run of another config; the keys that differ are named.
+    """
+    path = Path(folder) / "config.json"
+    if not path.is_file():
+        return
+    try:
+        stored = json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON ({error}); name another --out, or delete the folder") from None
+    if differences := _differences(stored, json.loads(json.dumps(config)), unknown):
+        raise UserError(f"{folder} holds a run of another config ({'; '.join(differences)}); name another --out, or delete it")
+
+
+def open_run(folder, config):
     """Create a run folder, or open one again to go on.
 
     Args:
         folder: the run folder.
         config: {network, arguments, stft, training, data ...}, all plain JSON. `training` holds the flags.
-        grows: keys of config["training"] that may differ when a run goes on.
 
     Returns:
         A logger that writes to run.log.
@@ -36,19 +60,11 @@ def open_run(folder, config, grows=("epochs", "updates", "iterations", "patience
     folder = Path(folder)
     cli.check_writable(folder)
     path = folder / "config.json"
-    config = json.loads(json.dumps(config))
-    if path.is_file():
-        try:
-            stored = json.loads(path.read_text())
-        except ValueError as error:
-            raise UserError(f"{path}: not JSON ({error}); name another --out, or delete the folder") from None
-        differences = _differences(stored, config, grows)
-        if differences:
-            raise UserError(f"{folder} holds a run of another config ({'; '.join(differences)}); name another --out, or delete it")
+    check_same(folder, config)
     described = {**config, "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]), "versions": versions(), "git": git_revision(),
                  "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
                  "started": time.strftime("%Y-%m-%d %H:%M:%S")}
-    write_json(path, described)
+    files.write_json(path, described)
     logger = logging.getLogger(f"se_keras.run.{folder}")
     logger.setLevel(logging.INFO)
     logger.propagate = False
@@ -60,36 +76,25 @@ def open_run(folder, config, grows=("epochs", "updates", "iterations", "patience
     return logger
 
 
-def _differences(old, new, grows):
-    found = []
-    for key in ("network", "arguments", "stft", "data", "training"):
+def _differences(old, new, unknown):
+    found, ignored = [], {"training": GROWS, "arguments": unknown}
+    for key in ("network", "arguments", "stft", "data", "training", "weights"):
         before, now = old.get(key), new.get(key)
         if isinstance(before, dict) and isinstance(now, dict):
             found += [f"{name} was {before.get(name)!r}, is {now.get(name)!r}" for name in sorted(set(before) | set(now))
-                      if before.get(name) != now.get(name) and not (key == "training" and name in grows)]
+                      if before.get(name) != now.get(name) and name not in ignored.get(key, ())]
         elif before != now:
             found.append(f"{key} was {before!r}, is {now!r}")
     return found
 
 
-def write_json(path, value):
-    """Write JSON under a temporary name, then rename."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(value, indent=1) + "\n")
-    os.replace(temporary, path)
-
-
 def write_history(path, rows):
-    """Write the history, a list of dicts, as CSV under a temporary name, then rename."""
-    path = Path(path)
+    """Write the history, a list of dicts, as CSV."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(temporary, "w", newline="") as file:
+    with files.replacing(path) as temporary, open(temporary, "w", newline="") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)
-    os.replace(temporary, path)
 
 
 def versions():
@@ -124,7 +129,8 @@ def describe(args, network, arguments, config, **more):
         network: name of the network that is trained.
         arguments: of its builder.
         config: STFT parameters.
-        more: further entries.
+        more: further entries; `weights` {name: sha256} of the models that this training goes out from: when one of them was trained
+            again, the run is another one.
     """
     training = {name: value for name, value in vars(args).items() if name not in UNRECORDED}
     return {"name": Path(args.out).name, "network": network, "arguments": arguments, "stft": config.to_config(),

@@ -29,6 +29,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from se_keras import audio, metrics, mixing
+from se_keras.backend import available_cores
 from se_keras.errors import UserError
 from se_keras.score_cache import Cache
 
@@ -178,7 +179,7 @@ class Scorer:
         if on_error not in ("row", "fail"):
             raise UserError(f"on_error is {on_error!r}; expected \"row\" or \"fail\"")
         self.names = tuple(names)
-        self.workers = workers or os.cpu_count()
+        self.workers = workers or available_cores()
         self.on_error = on_error
         self._measured = metrics.measured(self.names)
         self._stamps = {metrics.get(name).version: name for name in self._measured}

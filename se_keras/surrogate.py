@@ -52,16 +52,19 @@ class QualityFeed:
 
     def batches(self, start, stop):
         """Batches start .. stop - 1: dicts of `degraded`, `clean`, `frame_mask` and `score`."""
-        group, size = [], max(1, CHUNK // self.feed.batch_size)
-        for k, batch in zip(range(start, stop), self.feed.batches(start, stop), strict=True):
-            group.append((self.indices(k), batch))
-            if len(group) == size:
-                yield from self._degrade(group)
+        size = max(1, CHUNK // self.feed.batch_size)
+        first = start // size * size  # a mixture is enhanced beside the same others wherever training goes on: bit for bit the same
+        group = []
+        for k, batch in zip(range(first, stop), self.feed.batches(first, stop), strict=True):
+            group.append((k, self.indices(k), batch))
+            if len(group) == size or k == stop - 1:
+                for of, made in zip(group, self._degrade(group), strict=True):
+                    if of[0] >= start:
+                        yield made
                 group = []
-        yield from self._degrade(group)
 
     def _degrade(self, group):
-        places = [(indices, batch, i) for indices, batch in group for i in range(len(indices))]
+        places = [(indices, batch, i) for _, indices, batch in group for i in range(len(indices))]
         spectra = []
         for _, batch, i in places:
             mixture = i // self.siblings
@@ -69,7 +72,7 @@ class QualityFeed:
             spectra.append((batch["noisy"][mixture, :frames], batch["clean"][mixture, :frames]))
         pairs = [self.pairs[indices[i]] for indices, _, i in places]
         seen = see(pairs, spectra, self.enhancers, self.config, self.representation)
-        for indices, batch in group:
+        for _, indices, batch in group:
             mine, seen = seen[:len(indices)], seen[len(indices):]
             mask = np.repeat(batch["frame_mask"], self.siblings, axis=0)
             degraded, clean = (np.zeros((*mask.shape, self.config.bins), np.float32) for _ in range(2))
@@ -95,7 +98,8 @@ def see(pairs, spectra, enhancers, config=Stft(), representation="mask"):
         elif representation == "mask":
             degraded = magnitude(noisy) * mask
         else:
-            degraded = magnitude(stft(istft(noisy * mask[..., None], pair.row.used_samples, config), config))
+            samples = (len(noisy) - 1) * config.hop_length  # as layers.Resynthesis
+            degraded = magnitude(stft(istft(noisy * mask[..., None], samples, config), config))
         shown.append((degraded, magnitude(clean)))
     return shown
 
@@ -145,18 +149,24 @@ class QualityPredictor:
         predicted = []
         for start in range(0, len(rows), CHUNK):
             waves = [mixing.pair(row) for row in rows[start:start + CHUNK]]
-            clean = [magnitude(stft(wave, self.config)) for _, wave in waves]
-            if self.representation == "mask" and isinstance(system, MaskEnhancer):
-                noisy = [magnitude(stft(wave, self.config)) for wave, _ in waves]
-                degraded = [n * mask for n, mask in zip(noisy, system.masks(noisy), strict=True)]
+            spectra = [tuple(stft(wave, self.config) for wave in pair) for pair in waves]
+            if isinstance(system, MaskEnhancer):
+                pairs = [Pair(row, "enhanced") for row in rows[start:start + CHUNK]]
+                shown = see(pairs, spectra, [system], self.config, self.representation)
             else:
-                degraded = [magnitude(stft(wave, self.config)) for wave in system.enhance([wave for wave, _ in waves])]
-            predicted += self.predict_magnitudes(list(zip(degraded, clean, strict=True))).tolist()
+                enhanced = system.enhance([wave for wave, _ in waves])
+                shown = [(magnitude(stft(wave, self.config)), magnitude(clean))
+                         for wave, (_, clean) in zip(enhanced, spectra, strict=True)]
+            predicted += self.predict_magnitudes(shown).tolist()
         return predicted
 
 
 class QualityValidation:
-    """How well a Quality-Net predicts validation mixtures, noisy and enhanced: called after every so many updates.
+    """How well a Quality-Net predicts validation mixtures: called after every so many updates.
+
+    Its values: valid_loss, the mean squared error of the score over noisy and enhanced mixtures; valid_lcc, valid_srcc and valid_rmse
+    over both and over each; and valid_lcc_change, the correlation of true and predicted change as the first enhancer's mask is
+    perturbed, which says whether fine-tuning will be led the right way.
 
     Args:
         network: Quality-Net.
@@ -164,11 +174,15 @@ class QualityValidation:
         enhancers: `MaskEnhancer`s.
         scorer: measures "pesq_raw".
         config, representation: as `QualityPredictor`.
+
+    Raises:
+        UserError: PESQ refuses every pair.
     """
 
     def __init__(self, network, rows, enhancers, scorer, config=Stft(), representation="mask"):
         self.predictor = QualityPredictor(network, config, representation)
         self.pairs = [Pair(row, "noisy") for row in rows] + [Pair(row, "enhanced", n) for n in range(len(enhancers)) for row in rows]
+        self.pairs += [Pair(row, "perturbed", 0, 1) for row in rows if enhancers]
         self.true = label(self.pairs, enhancers, scorer, description="validation labels")
         if not np.isfinite(self.true).any():
             raise UserError("PESQ refused every validation pair; is the validation speech silent, or shorter than 1/4 s?")
@@ -180,13 +194,19 @@ class QualityValidation:
 
     def __call__(self):
         predicted = self.predictor.predict_magnitudes(self.magnitudes)
-        known = np.isfinite(self.true)
+        is_kind = {kind: np.array([pair.kind == kind for pair in self.pairs]) for kind in ("noisy", "enhanced", "perturbed")}
+        given = ~is_kind["perturbed"]
+        known = given & np.isfinite(self.true)
         values = {"valid_loss": float(np.mean((pesq_to_score(predicted[known]) - pesq_to_score(self.true[known])) ** 2))}
-        noisy = np.array([pair.kind == "noisy" for pair in self.pairs])
-        for name, chosen in (("", noisy | ~noisy), ("_noisy", noisy), ("_enhanced", ~noisy)):
+        for name, chosen in (("", given), ("_noisy", is_kind["noisy"]), ("_enhanced", is_kind["enhanced"])):
             if chosen.any():
                 found = agreement(self.true[chosen], predicted[chosen])
                 values.update({f"valid_{key}{name}": found[key] for key in ("lcc", "srcc", "rmse")})
+        if is_kind["perturbed"].any():
+            perturbed = np.flatnonzero(is_kind["perturbed"])
+            enhanced = np.flatnonzero(is_kind["enhanced"])[:len(perturbed)]  # the first enhancer's
+            changes = (scores[perturbed] - scores[enhanced] for scores in (self.true, predicted))
+            values["valid_lcc_change"] = agreement(*changes)["lcc"]
         return values
 
 
@@ -215,7 +235,7 @@ def combined_model(network, quality_net, representation="mask", config=Stft()):
     outputs = enhancer([noisy, frame_mask])
     enhanced = outputs["magnitude"]
     if representation == "wave":
-        enhanced = Resynthesis(config, name="resynthesis")(noisy, outputs["mask"])
+        enhanced = Resynthesis(config, name="resynthesis")(noisy, outputs["mask"], frame_mask)
     quality_net.trainable = False
     score = Frozen(quality_net, name="quality_net")([enhanced, SpectrumMagnitude(name="clean_magnitude")(clean), frame_mask])
     return keras.Model({"noisy": noisy, "clean": clean, "frame_mask": frame_mask}, score, name="combined")
@@ -250,5 +270,4 @@ class HonestValidation:
 
     def __call__(self):
         enhancer = MaskEnhancer(self.network, self.predictor.config)  # a new one each time: its fingerprint is of these weights
-        predicted = self.predictor(enhancer, self.rows)
-        return {**mean_scores(self.rows, enhancer, self.scorer), "predicted": float(np.mean(predicted))}
+        return mean_scores(self.rows, enhancer, self.scorer, predicted=self.predictor(enhancer, self.rows))

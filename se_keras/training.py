@@ -8,7 +8,6 @@ import contextlib
 import io
 import json
 import math
-import os
 import signal
 import threading
 import time
@@ -19,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from se_keras import runs
+from se_keras import files, runs
 from se_keras.errors import UserError, check_choice
 
 
@@ -71,7 +70,7 @@ def seed_everything(seed, deterministic=False):
 
 
 def optimizer(name, learning_rate):
-    """The optimiser "adam" or "rmsprop", its gradients clipped to norm 1."""
+    """The optimiser "adam" or "rmsprop", each variable's gradient clipped to norm 1."""
     import keras
 
     return {"adam": keras.optimizers.Adam, "rmsprop": keras.optimizers.RMSprop}[name](learning_rate, clipnorm=1.0)
@@ -211,10 +210,8 @@ def _validation(state, plan, run, logger, validate, network, board, batches_per_
 
 def save_weights(network, path):
     """`network.save_weights` under a temporary name, then renamed: a kill never leaves half a file."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}")
-    network.save_weights(temporary)
-    os.replace(temporary, path)
+    with files.replacing(path) as temporary:
+        network.save_weights(temporary)
 
 
 class _State:
@@ -244,9 +241,8 @@ class _State:
         arrays = {str(i): np.asarray(variable) for i, variable in enumerate(self._variables())}
         buffer = io.BytesIO()
         np.savez(buffer, state=np.array(json.dumps(scalars)), **arrays)
-        temporary = self.path.with_name(f".{self.path.name}")
-        temporary.write_bytes(buffer.getvalue())
-        os.replace(temporary, self.path)
+        with files.replacing(self.path) as temporary:
+            temporary.write_bytes(buffer.getvalue())
 
     def load(self):
         if not self.path.is_file():

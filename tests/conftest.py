@@ -39,14 +39,15 @@ def speech_like(seconds=2.0, seed=0, sample_rate=16_000):
     return (0.7 * wave / np.abs(wave).max()).astype(np.float32)
 
 
-def _prepare():
-    spec = importlib.util.spec_from_file_location("prepare", ROOT / "data" / "prepare.py")
+def load_script(path):
+    """A script of the project as a module: `import test` would be Python's own, and data/ is no package."""
+    spec = importlib.util.spec_from_file_location(f"{Path(path).stem}_script", ROOT / path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-prepare = _prepare()  # data/prepare.py: a script beside the package, whose `main` the corpora's tests call
+prepare = load_script("data/prepare.py")
 
 
 def noise(seconds, seed=0, rate=16_000):

@@ -92,20 +92,24 @@ def test_gradients_are_the_same(torch_networks):
 @pytest.mark.parametrize("network", ["quality_net", "blstm"])
 def test_every_contender_can_make_a_step(torch_networks, network):
     builders = {"quality_net": training_steps.quality_net_steps, "blstm": training_steps.blstm_steps}[network](1, 0.5, "float32")
-    expected = (OURS, STOCK, *PEERS) if network == "quality_net" else (OURS, PEERS[0])
+    expected = (OURS, STOCK, *PEERS) if network == "quality_net" else (OURS, STOCK, PEERS[0])
     assert tuple(builders) == expected
     for build in builders.values():
         step = build()
         assert measuring.repeat(step, 1, 0.0)[0] == 2
 
 
-def test_the_stock_convolution_is_put_back():
-    from se_keras.models import dft_conv
+def test_the_stock_layers_are_put_back():
+    import keras
 
-    before = dft_conv.SMALLEST_KERNEL
-    with training_steps._stock_convolution():
-        assert dft_conv.SMALLEST_KERNEL > 11
-    assert dft_conv.SMALLEST_KERNEL == before
+    from se_keras.models import dft_conv
+    from se_keras.models.lstm import Bidirectional
+
+    layer, before = Bidirectional(keras.layers.LSTM(4, return_sequences=True)), dft_conv.SMALLEST_KERNEL
+    ours = layer._written_out()
+    with training_steps._stock_layers():
+        assert dft_conv.SMALLEST_KERNEL > 11 and not layer._written_out()
+    assert dft_conv.SMALLEST_KERNEL == before and layer._written_out() == ours
 
 
 # --- Processes -------------------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import sys
 import tomllib
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, load_script, prepare
 
 import demo
 import finetune
@@ -48,10 +48,18 @@ def test_the_three_commands_of_a_preset_fit_together():
 @pytest.mark.parametrize("from_scratch", [False, True])
 def test_every_command_of_the_demo_parses(from_scratch, tmp_path):
     for _, script, *arguments in demo.plan("data/demo", tmp_path, from_scratch):
-        if script in ("train.py", "finetune.py"):
-            args = {"train.py": train, "finetune.py": finetune}[script].arguments(arguments)
-            assert args.preset == "demo" and args.data == "data/demo"
         assert (ROOT / script).is_file()
+        module = {"train.py": train, "finetune.py": finetune, "test.py": load_script("test.py"), "data/prepare.py": prepare}[script]
+        args = module.arguments(arguments)
+        assert getattr(args, "data", args.out) == "data/demo"
+        assert script not in ("train.py", "finetune.py") or args.preset == "demo"
+
+
+def test_the_letter_preset_trains_as_the_letter_says():
+    enhancer, quality, tuned = (script.arguments([*command, "--preset", "letter"]) for script, command in COMMANDS.values())
+    assert (enhancer.optimizer, tuned.optimizer, tuned.iterations) == ("rmsprop", "rmsprop", 700)
+    assert (quality.perturbed, quality.snr_raise, quality.siblings, quality.contrast) == (0, 0, 1, 0)  # noisy and enhanced; plain MSE
+    assert quality.model_args["compression"] == enhancer.compression == "magnitude"
 
 
 def test_going_on_and_from_scratch_have_runs_of_their_own(tmp_path):

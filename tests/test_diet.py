@@ -1,5 +1,7 @@
 """Quality-Net's diet: pairs, perturbed masks, labels."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -69,13 +71,15 @@ def test_a_silent_mixture_has_a_finite_mask(enhancer, rows):
     assert np.isfinite(mask).all()
 
 
-def test_labels_are_pesq_of_what_the_pair_stands_for_and_are_kept(rows, enhancer, tmp_path):
+def test_labels_are_pesq_of_what_the_pair_stands_for_and_are_kept(rows, enhancer, tmp_path, monkeypatch):
     pairs = [diet.Pair(rows[0], "noisy"), diet.Pair(rows[0], "enhanced"), diet.Pair(rows[0], "perturbed", variant=1),
              diet.Pair(rows[0], "perturbed", variant=2), diet.Pair(rows[0], "clean")]
     with Scorer(["pesq_raw"], cache=tmp_path, workers=1) as scorer:
         true = diet.label(pairs, [enhancer], scorer)
-        again = diet.label(pairs, [enhancer], scorer)
-    np.testing.assert_array_equal(true, again)
+        monkeypatch.setattr(enhancer, "masks", lambda magnitudes: pytest.fail("enhanced again"))
+        monkeypatch.setattr(scorer, "score", lambda *arguments: pytest.fail("scored again"))
+        np.testing.assert_array_equal(diet.label(pairs, [enhancer], scorer), true)
+    monkeypatch.undo()
     noisy, clean = mixing.pair(rows[0])
     spectra = [(stft(noisy), stft(clean))] * 2
     perturbed = [istft(spectra[0][0] * mask[..., None], len(noisy), Stft()) for mask in diet.pair_masks(pairs[2:4], spectra, [enhancer])]
@@ -83,6 +87,16 @@ def test_labels_are_pesq_of_what_the_pair_stands_for_and_are_kept(rows, enhancer
     expected = [pesq(clean, noisy), pesq(clean, enhancer.enhance([noisy])[0]), *(pesq(clean, wave) for wave in perturbed), 4.5]
     np.testing.assert_allclose(true, expected, atol=1e-4)
     assert len(set(np.round(true, 4))) == 5
+
+
+def test_clean_speech_is_perfect_only_where_pesq_hears_speech(rows, enhancer, capsys):
+    """A piece that PESQ refuses has no score as clean speech either, and the reason is said."""
+    short = [dataclasses.replace(row, length=length) for row, length in ((rows[0], 2000), (rows[1], 16_000))]  # 1/8 s is refused
+    pairs = [diet.Pair(row, kind) for row in short for kind in ("noisy", "clean")]
+    with Scorer(["pesq_raw"], workers=1) as scorer:
+        true = diet.label(pairs, [enhancer], scorer)
+    assert np.isnan(true).tolist() == [True, True, False, False] and true[3] == 4.5
+    assert "labels: 1 of 4 without a score: " in capsys.readouterr().out
 
 
 def test_one_enhancer_masks_a_mixture_once_whatever_is_made_of_it(rows, enhancer, monkeypatch):

@@ -1,7 +1,6 @@
 """Evaluation: one row an utterance and system, nothing done twice, and no row lost to an interruption."""
 
 import dataclasses
-import importlib.util
 import json
 import re
 import subprocess
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, speech_like
+from conftest import ROOT, load_script, speech_like
 
 from se_keras import audio, evaluation, manifest, mixing, scores
 from se_keras.errors import UserError
@@ -182,11 +181,8 @@ def test_subset_is_stable_and_bounded():
 
 @pytest.fixture(scope="module")
 def script():
-    """test.py as a module (`import test` would be Python's own)."""
-    spec = importlib.util.spec_from_file_location("test_script", ROOT / "test.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    """test.py as a module."""
+    return load_script("test.py")
 
 
 @pytest.fixture
@@ -237,7 +233,6 @@ BAD = {
     "unknown system": (["--systems", "noisy", "blstmm"], "blstmm: no such model; shipped:"),
     "system twice": (["--systems", "noisy", "wiener", "noisy"], "noisy is listed twice"),
     "no manifest": (["--split", "valid"], "valid.jsonl: no such manifest"),
-    "limit": (["--limit", "0"], "--limit is 0, expected 1 or more"),
     "unwritable": (["--out", "/proc/report"], "/proc/report: cannot be written"),
     "unknown Quality-Net": (["--quality-net", "qq"], "qq: no such model"),
 }
@@ -250,6 +245,13 @@ def test_script_refuses_before_any_work(name, script, data, tmp_path, monkeypatc
     with pytest.raises(UserError, match=re.escape(message)):
         script.main(["--data", str(data), "--systems", "noisy", "--out", str(tmp_path / "report"), *arguments])
     assert not (tmp_path / "report").exists()
+
+
+@pytest.mark.parametrize("flag", ["--limit", "--workers", "--batch-size"])
+def test_counts_from_one(flag, script, capsys):
+    with pytest.raises(SystemExit) as end:
+        script.arguments(["--data", "d", "--out", "r", flag, "0"])
+    assert end.value.code == 2 and f"argument {flag}: 0 is not at least 1" in capsys.readouterr().err
 
 
 def test_script_exit_code(tmp_path):

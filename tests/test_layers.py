@@ -109,8 +109,19 @@ def test_resynthesis_is_what_is_left_of_a_masked_spectrum_in_its_wave():
     spectrum = stft(np.stack([speech_like(0.5, 1)[:7680], speech_like(0.5, 2)[:7680]]))
     mask = RNG.random(spectrum.shape[:-1]).astype(np.float32)
     expected = magnitude(stft(istft(spectrum * mask[..., None], 7680)))
-    np.testing.assert_allclose(layers.Resynthesis()(spectrum, mask), expected, atol=1e-4)
-    np.testing.assert_allclose(layers.Resynthesis()(spectrum, np.ones_like(mask)), magnitude(spectrum), atol=1e-4)
+    every = np.ones(mask.shape[:2], bool)
+    np.testing.assert_allclose(layers.Resynthesis()(spectrum, mask, every), expected, atol=1e-4)
+    np.testing.assert_allclose(layers.Resynthesis()(spectrum, np.ones_like(mask), every), magnitude(spectrum), atol=1e-4)
+
+
+def test_resynthesis_alone_and_in_a_padded_batch():
+    spectrum = stft(speech_like(0.5, 1)[None, :7680])
+    mask = RNG.random(spectrum.shape[:-1]).astype(np.float32)
+    padded, padded_mask = (np.pad(values, [(0, 0), (0, 5)] + [(0, 0)] * (values.ndim - 2)) for values in (spectrum, mask))
+    frames = spectrum.shape[1]
+    alone = layers.Resynthesis()(spectrum, mask, np.ones((1, frames), bool))
+    together = layers.Resynthesis()(padded, padded_mask, np.arange(frames + 5)[None] < frames)
+    np.testing.assert_allclose(together[:, :frames], alone, atol=1e-5)
 
 
 def test_resynthesis_has_a_gradient_at_silence():
@@ -118,7 +129,7 @@ def test_resynthesis_has_a_gradient_at_silence():
 
     mask = tf.Variable(np.ones((1, 4, 257), np.float32))
     with tf.GradientTape() as tape:
-        total = tf.reduce_sum(layers.Resynthesis()(np.zeros((1, 4, 257, 2), np.float32), mask))
+        total = tf.reduce_sum(layers.Resynthesis()(np.zeros((1, 4, 257, 2), np.float32), mask, np.ones((1, 4), bool)))
     assert np.isfinite(tape.gradient(total, mask).numpy()).all()
 
 
@@ -142,7 +153,7 @@ def test_large_kernels_are_the_convolution_of_keras(padding, size, shape):
             loss = tf.reduce_sum(tf.sin(y))
         results.append([y, *tape.gradient(loss, [image, *(weight.value for weight in layer.trainable_weights)])])
     for expected, got in zip(*results, strict=True):
-        np.testing.assert_allclose(got, expected, atol=1e-5 * np.abs(expected).max())
+        np.testing.assert_allclose(got, expected, atol=3e-5 * np.abs(expected).max())
 
 
 # --- Spectral normalisation ------------------------------------------------------------------------------------------------------
@@ -244,7 +255,7 @@ def every_layer():
     spectrum = keras.Input((None, 33, 2), name="spectrum")
     frame_mask = keras.Input((None,), dtype="bool", name="frame_mask")
     config = Stft(64, 32, "hann")
-    x = layers.Resynthesis(config, name="resynthesis")(spectrum, layers.SpectrumMagnitude(name="magnitude")(spectrum))
+    x = layers.Resynthesis(config, name="resynthesis")(spectrum, layers.SpectrumMagnitude(name="magnitude")(spectrum), frame_mask)
     x = layers.Compression("root", name="compression")(layers.LevelNormalization(name="level")(x, frame_mask))
     x = MaskFloor(0.2, name="floor")(layers.UtteranceNormalization(name="standardise")(x, frame_mask))
     x = PadToField(12, name="field")(StackPair(0.5, name="pair")(x, x))

@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from se_keras.backend import on_cpu
 from se_keras.models.lstm import Bidirectional
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((3, 11, 5)).astype(np.float32)
 MASK = np.arange(11) < np.array([[11], [6], [1]])
-ON_CPU = pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="on a GPU the call is Keras's own")
+ON_CPU = pytest.mark.skipif(not on_cpu(), reason="on a GPU the call is Keras's own")
 
 
 def both(**arguments):
@@ -72,6 +73,8 @@ def test_it_is_written_out_only_where_it_means_the_same():
     assert not Bidirectional(keras.layers.LSTM(4))._written_out()
     assert not Bidirectional(keras.layers.GRU(4, return_sequences=True))._written_out()
     assert not Bidirectional(keras.layers.LSTM(4, return_sequences=True, dtype="mixed_bfloat16"), dtype="mixed_bfloat16")._written_out()
+    backward = keras.layers.LSTM(4, return_sequences=True, go_backwards=True, activation="relu")
+    assert not Bidirectional(keras.layers.LSTM(4, return_sequences=True), backward_layer=backward)._written_out()
     theirs, ours = both(recurrent_activation="hard_sigmoid")
     np.testing.assert_allclose(ours(X, mask=MASK), theirs(X, mask=MASK), atol=1e-6)
 

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 
 import h5py
 import numpy as np
@@ -136,6 +137,10 @@ BAD_TRAINING = {
     "Quality-Net for an enhancer": (["quality-net", "--data", "{data}", "--enhancer", "{quality_net}"],
                                     "quality-net is a quality_net, which scores speech; an enhancer is expected here"),
     "enhancer for a Quality-Net": (["quality-net", "--data", "{data}", "--start", "{mse}"], "mse is a dnn; a quality_net is expected here"),
+    "pairs that fill no batch": (["quality-net", "--data", "{data}", "--enhancer", "{mse}", "--batch", "3"],
+                                 "--batch 3 does not hold whole groups of --siblings 2"),
+    "another input than it began with": (["quality-net", "--data", "{data}", "--enhancer", "{mse}", "--start", "{quality_net}", "--input",
+                                          "wave"], "quality-net has learned from --input mask"),
     "a run that has no weights yet": (["quality-net", "--data", "{data}", "--enhancer", "{empty}"], "no run with weights in it"),
 }
 BAD_TUNING = {
@@ -144,6 +149,10 @@ BAD_TUNING = {
     "enhancer for a Quality-Net": (["--data", "{data}", "--enhancer", "{mse}", "--quality-net", "{mse}"],
                                    "mse is a dnn; a quality_net is expected here"),
     "Quality-Net for an enhancer": (["--data", "{data}", "--enhancer", "{quality_net}"], "an enhancer is expected here"),
+    "unknown compression": (["--data", "{data}", "--enhancer", "{mse}", "--quality-net", "{quality_net}", "--loss", "mse",
+                             "--compression", "cube"], "unknown --compression 'cube'; known: magnitude"),
+    "no fine-tuning to compare with": (["--data", "{data}", "--enhancer", "{mse}", "--quality-net", "{quality_net}", "--compare",
+                                        "{quality_net}"], "its history holds no pesq_raw; --compare takes another fine-tuning"),
     "no run to compare with": (["--data", "{data}", "--enhancer", "{mse}", "--quality-net", "{quality_net}", "--compare", "{new}"],
                                "holds no history of a training"),
 }
@@ -170,7 +179,37 @@ def test_a_run_folder_of_another_config(root, capsys):
     message = refused(capsys, finetune, "--data", root / "data", "--enhancer", root / "mse", "--quality-net", root / "quality-net",
                       "--out", root / "tuned", *FINETUNE, "--seed", "7")
     assert "(seed was 0, is 7)" in message
+    began = time.monotonic()  # told before the labelling: another crop is other labels
+    message = refused(capsys, train, "quality-net", "--data", root / "data", "--enhancer", root / "mse", "--out", root / "quality-net",
+                      *QUALITY_NET, "--crop", "0.5")
+    assert "(crop was 1.0, is 0.5)" in message and time.monotonic() - began < 5
     assert before == (contents(root / "mse"), contents(root / "tuned"))
+
+
+def test_a_run_whose_enhancer_was_trained_again_is_another_run(root, tmp_path, capsys):
+    for name in ("mse", "quality-net", "tuned"):
+        shutil.copytree(root / name, tmp_path / name)
+    config = json.loads((tmp_path / "tuned" / "config.json").read_text())
+    moved = {"weights": {str(tmp_path / name): pretrained.sha256(root / name) for name in ("mse", "quality-net")},
+             "training": {**config["training"], "enhancer": str(tmp_path / "mse"), "quality_net": str(tmp_path / "quality-net")}}
+    (tmp_path / "tuned" / "config.json").write_text(json.dumps({**config, **moved}))
+    with h5py.File(tmp_path / "mse" / "best.weights.h5", "r+") as file:
+        found = []
+        file.visititems(lambda name, node: found.append(name) if isinstance(node, h5py.Dataset) else None)
+        file[found[0]][...] = file[found[0]][...] + 1e-3
+    message = refused(capsys, finetune, "--data", root / "data", "--enhancer", tmp_path / "mse", "--quality-net", tmp_path / "quality-net",
+                      "--out", tmp_path / "tuned", *FINETUNE)
+    assert f"{tmp_path / 'mse'} was '{pretrained.sha256(root / 'mse')}'" in message
+
+
+def test_without_arguments_the_demo_corpus_is_made_and_its_failure_is_passed_on(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    asked = []
+    monkeypatch.setattr(subprocess, "run", lambda command: asked.append(command) or subprocess.CompletedProcess(command, 2))
+    with pytest.raises(SystemExit) as end:
+        train.main([])
+    assert end.value.code == 2 and asked[0][1:] == [ROOT / "data" / "prepare.py", "demo", "--out", "data/demo"]
+    assert "the BLSTM, by MSE, on the demo corpus" in capsys.readouterr().out
 
 
 @pytest.fixture

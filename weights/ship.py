@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from se_keras import cli, pretrained, runs  # noqa: E402  (the path above lets the script run from anywhere)
+from se_keras import cli, files, pretrained, runs  # noqa: E402  (the path above lets the script run from anywhere)
 from se_keras.errors import UserError  # noqa: E402
 
 EXAMPLE = """
@@ -31,7 +31,7 @@ def main(argv=None):
     best = [row for row in runs.read_history(args.run).to_dict("records") if row["best"]][-1]
     card = {
         "name": args.name,
-        **{key: config[key] for key in ("network", "arguments", "stft", "representation") if key in config},
+        **{key: config[key] for key in ("network", "arguments", "stft", "representation", "weights") if key in config},
         "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
         "licence": args.licence,
         "recipe": {key: config[key] for key in ("command", "training", "versions", "git", "machine", "started")},
@@ -39,23 +39,27 @@ def main(argv=None):
         "validation": {key: value for key, value in best.items() if value == value},
     }
     if args.report:
-        card["scores"] = _scores(Path(args.report) / "summary.json", args.system or Path(args.run).name)
+        card["scores"] = _scores(Path(args.report) / "summary.json", None if config["network"] == "quality_net" else
+                                 args.system or Path(args.run).name)
     shutil.copy(weights, pretrained.WEIGHTS / f"{args.name}.weights.h5")
-    runs.write_json(pretrained.WEIGHTS / f"{args.name}.json", card)
+    files.write_json(pretrained.WEIGHTS / f"{args.name}.json", card)
     print(f"{pretrained.WEIGHTS / args.name}.weights.h5, sha256 {card['sha256'][:12]}...")
 
 
 def _scores(path, system):
+    """What a report says of an enhancer; with None, what it says of Quality-Net's predictions."""
     if not path.is_file():
         raise UserError(f"{path}: no such report; make one with test.py")
     summary = json.loads(path.read_text())
+    if system is None:
+        if not summary["prediction"]:
+            raise UserError(f"{path}: holds no predictions; make it with test.py --quality-net")
+        return {"prediction of raw PESQ": summary["prediction"], "note": summary["note"]}
     found = {metric: {"mean": systems[system]["mean"], "per_snr": systems[system]["per_snr"]}
              for metric, systems in summary["averages"].items() if system in systems}
-    if found:
-        found["note"] = summary["note"]
-    if not found and system not in summary["prediction"]:
+    if not found:
         raise UserError(f"{path}: no system {system!r} in it")
-    return found
+    return {**found, "note": summary["note"]}
 
 
 if __name__ == "__main__":

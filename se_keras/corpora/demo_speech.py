@@ -5,13 +5,13 @@ sentences in order in a process of its own: one version of praat-parselmouth mak
 """
 
 import multiprocessing
-import os
 from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 from tqdm import tqdm
 
 from se_keras import audio
+from se_keras.backend import available_cores
 from se_keras.corpora.protocol import rng_for
 
 PEAK = 0.7
@@ -123,7 +123,7 @@ def synthesize(spoken, seed):
         order = rng_for(seed, "demo", group, name).permutation(len(texts))
         jobs.append((voice, [texts[i] for i in order[:len(paths)]], paths))
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=context, max_tasks_per_child=1) as pool:
+    with ProcessPoolExecutor(available_cores(), mp_context=context, max_tasks_per_child=1) as pool:
         for _ in tqdm(pool.map(_speak, jobs), total=len(jobs), desc="text to speech", unit="voice", disable=None):
             pass
 

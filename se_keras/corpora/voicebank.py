@@ -12,7 +12,7 @@ import requests
 import soundfile as sf
 from tqdm import tqdm
 
-from se_keras import audio
+from se_keras import audio, files
 from se_keras.corpora import protocol
 from se_keras.errors import UserError
 from se_keras.manifest import Utterance
@@ -140,9 +140,7 @@ def download(base_url, root, record):
             checksum = hashlib.file_digest(file, "sha256").hexdigest()
         print(f"{archive.name}: {archive.stat().st_size} bytes, sha256 {checksum}")
         known[archive.name] = {"url": f"{base_url}/{archive.name}", "bytes": archive.stat().st_size, "sha256": checksum}
-        temporary = record.with_name(f".{record.name}.{os.getpid()}")
-        temporary.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
-        os.replace(temporary, record)
+        files.write_json(record, known)
         unpack(archive, root / name)
 
 

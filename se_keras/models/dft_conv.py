@@ -14,6 +14,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from se_keras.backend import on_cpu
 from se_keras.models.layers import register
 
 TILE = 32  # samples a side; 24 and 48 are slower (11x11, 40 -> 50 channels)
@@ -100,7 +101,7 @@ def dft_convolution(x, kernel, n=TILE):
 class LargeKernelConv2D(keras.layers.Conv2D):
     """keras.layers.Conv2D of stride 1, with the same weights, that goes by `dft_convolution` where this is faster.
 
-    That is: in float32, on a CPU, with square kernels of at least `SMALLEST_KERNEL`. Elsewhere it is Conv2D.
+    That is: in float32, on a CPU, with square kernels of at least `SMALLEST_KERNEL` that fit a tile twice. Elsewhere it is Conv2D.
     """
 
     def call(self, inputs):
@@ -116,19 +117,6 @@ class LargeKernelConv2D(keras.layers.Conv2D):
         return outputs if self.activation is None else self.activation(outputs)
 
     def _dft_is_faster(self):
-        return (self.compute_dtype == "float32" and self.kernel_size[0] == self.kernel_size[1] >= SMALLEST_KERNEL
+        return (self.compute_dtype == "float32" and SMALLEST_KERNEL <= self.kernel_size[0] == self.kernel_size[1] <= TILE // 2 + 1
                 and self.strides == self.dilation_rate == (1, 1) and self.groups == 1 and self.data_format == "channels_last"
-                and self.padding in ("valid", "same") and _on_cpu())
-
-
-@functools.lru_cache
-def _on_cpu():
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        return not tf.config.list_physical_devices("GPU")
-    if keras.backend.backend() == "jax":
-        import jax
-
-        return jax.default_backend() == "cpu"
-    return False
+                and self.padding in ("valid", "same") and on_cpu())

@@ -202,7 +202,8 @@ class Resynthesis(keras.layers.Layer):
     """Magnitude of the wave made from a masked spectrum: what is left of it when overlapping frames must agree.
 
     Call arguments: noisy float32 `(batch, frames, bins, 2)`, ratio_mask float32 `(batch, frames, bins)` (an
-    argument called `mask` is, to Keras, the mask of time steps). Output: float32 `(batch, frames, bins)`, the square root kept
+    argument called `mask` is, to Keras, the mask of time steps), frame_mask bool `(batch, frames)`. An utterance of n frames
+    becomes n - 1 hops of wave, alone and in a padded batch. Output: float32 `(batch, frames, bins)`, the square root kept
     1e-5 away from zero, where it has no gradient.
     """
 
@@ -210,12 +211,14 @@ class Resynthesis(keras.layers.Layer):
         super().__init__(**kwargs)
         self.stft = Stft(**config) if isinstance(config, dict) else config or Stft()
 
-    def call(self, noisy, ratio_mask):
+    def call(self, noisy, ratio_mask, frame_mask):
         samples = (ops.shape(noisy)[1] - 1) * self.stft.hop_length
-        spectrum = stft_ops(istft_ops(noisy * ops.expand_dims(ratio_mask, -1), samples, self.stft), self.stft)
+        wave = istft_ops(noisy * ops.expand_dims(ratio_mask, -1), samples, self.stft)
+        own = (ops.sum(ops.cast(frame_mask, "int32"), axis=1, keepdims=True) - 1) * self.stft.hop_length
+        spectrum = stft_ops(ops.where(ops.arange(samples) < own, wave, 0.0), self.stft)
         return ops.sqrt(ops.sum(ops.square(spectrum), axis=-1) + 1e-10)
 
-    def compute_output_shape(self, noisy_shape, ratio_mask_shape):
+    def compute_output_shape(self, noisy_shape, ratio_mask_shape, frame_mask_shape=None):
         return ratio_mask_shape
 
     def get_config(self):

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from se_keras.backend import on_cpu
 from se_keras.models.layers import register
 
 
@@ -11,10 +12,10 @@ class Bidirectional(keras.layers.Bidirectional):
     """`keras.layers.Bidirectional` of an LSTM, with the same weights, configuration and results.
 
     Keras runs one loop a direction, tells padding from speech in every step of it, and differentiates it step by step: some
-    150,000 small kernels an update of the letter's enhancer. Here, under TensorFlow on a CPU, the products with the input stand
-    outside the loop, both directions share one, padding (always to the right) is left to fall where it does no harm, and the
-    gradient is a second loop of the same kind. Elsewhere (cuDNN, other backends) and for an LSTM with dropout or other
-    activations the call is Keras's own.
+    150,000 small kernels an update of the letter's enhancer. Here, under TensorFlow on a CPU, the products with the input
+    stand outside the loop, padding (always to the right) is left to fall where it does no harm, and the gradient is a second
+    loop of as few kernels. Elsewhere (cuDNN, other backends), and for an LSTM with dropout or other activations, the call is
+    Keras's own.
 
     Call arguments: sequence float32 `(batch, frames, features)`; mask bool `(batch, frames)`, True first and then False, or None.
     Output float32 `(batch, frames, 2 units)`; what stands on padding frames has no meaning.
@@ -31,16 +32,15 @@ class Bidirectional(keras.layers.Bidirectional):
         return _bidirectional_lstm(sequences, lengths, *weights)
 
     def _written_out(self):
-        if keras.backend.backend() != "tensorflow":
-            return False
-        import tensorflow as tf
+        return (all(map(_standard, (self.forward_layer, self.backward_layer))) and self.merge_mode == "concat"
+                and self.compute_dtype == "float32" and keras.backend.backend() == "tensorflow" and on_cpu())
 
-        layer = self.forward_layer
-        plain = isinstance(layer, keras.layers.LSTM) and layer.return_sequences and not (
-            layer.return_state or layer.stateful or layer.go_backwards or layer.unroll or layer.dropout or layer.recurrent_dropout)
-        standard = plain and layer.use_bias and (layer.activation, layer.recurrent_activation) == (
-            keras.activations.tanh, keras.activations.sigmoid)
-        return standard and self.merge_mode == "concat" and self.compute_dtype == "float32" and not tf.config.list_physical_devices("GPU")
+
+def _standard(layer):
+    """Whether a layer is an LSTM as `_recurrence` has it (the one that runs backward has `go_backwards`)."""
+    return isinstance(layer, keras.layers.LSTM) and layer.return_sequences and layer.use_bias and not (
+        layer.return_state or layer.stateful or layer.unroll or layer.dropout or layer.recurrent_dropout) and (
+        layer.activation, layer.recurrent_activation) == (keras.activations.tanh, keras.activations.sigmoid)
 
 
 def _bidirectional_lstm(x, lengths, kernel, recurrent, bias):

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from se_keras import files
 from se_keras.report import tables
 
 FIGURES = ("labels.png", "predicted.png", "gain.png", "spectrograms.png")
@@ -28,8 +29,8 @@ def write(scores, folder, comparisons=(), about=None, waves=None, title="", note
     folder = Path(folder)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     summary = tables.summarise(scores, comparisons, about, note, seed)
-    tables.write_summary(folder / "summary.json", summary)
-    tables.write_text(folder / "table.md", tables.markdown(summary))
+    files.write_json(folder / "summary.json", summary)
+    files.write_text(folder / "table.md", tables.markdown(summary))
 
     paths = {name: folder / "figures" / name for name in FIGURES}
     for path in paths.values():

@@ -4,7 +4,6 @@ A system has one colour in all figures of a report (`palette`). No figure opens 
 of them work in scripts, notebooks and tests alike.
 """
 
-import os
 from pathlib import Path
 
 import matplotlib
@@ -13,6 +12,7 @@ import numpy as np
 import scipy.signal
 from matplotlib.figure import Figure
 
+from se_keras import files
 from se_keras.report.statistics import agreement, cluster_bootstrap
 from se_keras.report.tables import LABELS, paired, snr_labels
 
@@ -98,7 +98,7 @@ def learning_curve(history, path):
         for panel, names in zip(np.atleast_1d(axes), panels, strict=True):
             for name in names:
                 rows = history[["epoch", name]].dropna()
-                label, colour = ("training", _COLOURS[0]) if name == "loss" else ("validation", _COLOURS[1])
+                label, colour = ("training objective", _COLOURS[0]) if name == "loss" else ("validation", _COLOURS[1])
                 panel.plot(rows["epoch"], rows[name], marker="o", markersize=3, label=label, color=colour)
             label = next(iter(names.values()))
             panel.set_ylabel("Loss" if "loss" in names else LABELS.get(label, label.upper() if len(label) < 5 else label))
@@ -230,16 +230,10 @@ def _figure(width, height, rows=1, columns=1, **options):
 
 
 def _save(figure, path):
-    """Write a PNG under a temporary name, then rename; the path back."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    """Write a PNG; the path back."""
+    with files.replacing(path) as temporary:
         figure.savefig(temporary, format="png")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+    return Path(path)
 
 
 def _finite(values):

@@ -1,7 +1,5 @@
 """Score rows to averages, intervals, tests: one summary, and the tables made of it."""
 
-import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -142,19 +140,6 @@ def _plain(value):
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and not np.isfinite(value) else value
-
-
-def write_text(path, text):
-    """Write a text file under a temporary name, then rename."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
-
-
-def write_summary(path, summary):
-    """Write a summary as JSON, atomically."""
-    write_text(path, json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def markdown(summary):
