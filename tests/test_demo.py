@@ -51,7 +51,7 @@ def test_every_command_of_the_demo_parses(from_scratch, tmp_path):
         assert (ROOT / script).is_file()
         module = {"train.py": train, "finetune.py": finetune, "test.py": load_script("test.py"), "data/prepare.py": prepare}[script]
         args = module.arguments(arguments)
-        assert getattr(args, "data", args.out) == "data/demo"
+        assert str(getattr(args, "data", args.out)) == "data/demo"
         assert script not in ("train.py", "finetune.py") or args.preset == "demo"
 
 
