@@ -171,7 +171,7 @@ def train_quality_net(args, train_rows, valid_rows):
     feed = surrogate.QualityFeed(pairs, pesq_to_score(true), enhancers, args.batch, config, args.seed, args.input, args.siblings)
     plan = training.Plan(updates=args.updates, validate_every=args.validate_every, learning_rate=args.learning_rate,
                          schedule=args.schedule, patience=args.patience, checkpoint_s=args.checkpoint_every,
-                         monitor="valid_lcc", higher_is_better=True, validate_first=args.start is not None)
+                         validate_first=args.start is not None)
     history = training.train(network, feed, surrogate.quality_batch, plan, args.out, logger, validate, network, "quality-net")
     runs.finish(args.out, history, plan.monitor)
 
