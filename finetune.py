@@ -30,6 +30,8 @@ def arguments(argv):
                         help="validation mixtures that are scored each time")
     parser.add_argument("--crop", type=cli.from_zero, default=0, metavar="SECONDS",
                         help="train on random pieces of this length; 0 for whole utterances")
+    parser.add_argument("--snr-raise", type=cli.from_zero, default=0.0, metavar="DB",
+                        help="every second mixture has its noise turned down by up to this much")
     parser.add_argument("--compare", metavar="RUN",
                         help="another fine-tuning, such as one with --loss mse: both in one figure (the letter's Fig. 2)")
     parser.add_argument("--workers", type=cli.positive_int, default=None, help="scoring processes; one a core by default")
@@ -47,7 +49,7 @@ def main(argv=None):
         raise UserError(f"{args.compare}: its history holds no pesq_raw; --compare takes another fine-tuning")
 
     backend.load()
-    from se_keras import scores, supervised, surrogate, training
+    from se_keras import diet, scores, supervised, surrogate, training
     from se_keras.dataset import Feed
     from se_keras.models.layers import COMPRESSIONS
     from se_keras.report import figures
@@ -66,7 +68,7 @@ def main(argv=None):
     else:
         model, prepare, loss = supervised.mse_model(network, args.compression), supervised.mse_batch, training.mean_output
     training.compile_model(model, training.optimizer(args.optimizer, args.learning_rate), loss)
-    feed = Feed(train_rows, args.batch, config, seed=args.seed, crop_s=args.crop or None)
+    feed = Feed(diet.raise_snr(train_rows, args.snr_raise, args.seed), args.batch, config, seed=args.seed, crop_s=args.crop or None)
     plan = training.Plan(updates=args.iterations, validate_every=args.validate_every, learning_rate=args.learning_rate,
                          schedule=args.schedule, monitor="pesq_raw", higher_is_better=True, patience=args.patience,
                          checkpoint_s=args.checkpoint_every, validate_first=True)

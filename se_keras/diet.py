@@ -51,20 +51,17 @@ def diet(rows, enhancers, perturbed=0, snr_raise=0.0, clean_share=0.05, crop_s=N
         rows: manifest rows.
         enhancers: how many enhancers there are; each row is enhanced once by each.
         perturbed: how many pairs a row more, each with a perturbed mask of an enhancer drawn at random (`perturb`).
-        snr_raise: the noise of every second row, drawn at random, is turned down by 0 to this many dB, so that scores are
-            learned where a training set at low SNRs has none. Ready-made pairs stay as they are.
+        snr_raise: as `raise_snr`.
         clean_share: clean pairs per row.
         crop_s: each mixture is cut to one fixed random piece of this many seconds, so that its label is measured once; None for whole.
         seed: of cuts and draws.
     """
     pairs = []
     for row in rows:
-        rng = np.random.default_rng([seed, *hashlib.sha256(row.id.encode()).digest()])  # by id: the same whichever rows stand beside it
+        rng = _rng(row, seed)
         row = manifest.crop(row, crop_s and round(crop_s * SAMPLE_RATE), rng)
-        clean, raised = rng.random() < clean_share, rng.random() < 0.5
-        if snr_raise and raised and row.noise is not None:
-            up_db = float(rng.uniform(0, snr_raise))
-            row = dataclasses.replace(row, gain=row.gain * 10 ** (-up_db / 20), snr_db=None if row.snr_db is None else row.snr_db + up_db)
+        clean = rng.random() < clean_share
+        row = _raised(row, snr_raise, rng)
         pairs.append(Pair(row, "noisy"))
         pairs += [Pair(row, "enhanced", number) for number in range(enhancers)]
         if enhancers:
@@ -72,6 +69,26 @@ def diet(rows, enhancers, perturbed=0, snr_raise=0.0, clean_share=0.05, crop_s=N
         if clean:
             pairs.append(Pair(row, "clean"))
     return pairs
+
+
+def raise_snr(rows, most_db, seed=0):
+    """Rows of which every second one, drawn at random, has its noise turned down by 0 to `most_db` dB.
+
+    So that what is learned holds at SNRs that a training set in much noise lacks. Ready-made pairs stay as they are.
+    """
+    return [_raised(row, most_db, _rng(row, seed)) for row in rows]
+
+
+def _raised(row, most_db, rng):
+    if rng.random() >= 0.5 or not most_db or row.noise is None:
+        return row
+    up_db = float(rng.uniform(0, most_db))
+    return dataclasses.replace(row, gain=row.gain * 10 ** (-up_db / 20), snr_db=None if row.snr_db is None else row.snr_db + up_db)
+
+
+def _rng(row, seed):
+    """A random generator by the row's id: what it draws is the same whichever rows stand beside it."""
+    return np.random.default_rng([seed, *hashlib.sha256(row.id.encode()).digest()])
 
 
 def perturb(mask, ideal, rng):

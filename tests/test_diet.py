@@ -42,6 +42,16 @@ def test_every_second_row_has_its_noise_turned_down(rows):
         assert 10 * np.log10(np.sum(clean ** 2) / np.sum((noisy - clean) ** 2)) == pytest.approx(after.snr_db, abs=0.01)
 
 
+def test_raised_rows_depend_on_nothing_but_themselves_and_the_seed(rows):
+    raised = diet.raise_snr(rows, 12.0, seed=3)
+    assert diet.raise_snr(rows[4:5], 12.0, seed=3) == raised[4:5] and diet.raise_snr(rows, 12.0, seed=4) != raised
+    assert diet.raise_snr(rows, 0.0) == rows
+    pair = dataclasses.replace(rows[0], noise=None, noisy=rows[0].clean, snr_db=None)
+    assert diet.raise_snr([pair] * 1, 12.0, seed=3) == [pair]
+    unknown = [dataclasses.replace(row, snr_db=None) for row in rows]
+    assert any(row.gain != before.gain and row.snr_db is None for row, before in zip(diet.raise_snr(unknown, 9.0), unknown, strict=True))
+
+
 def test_a_row_is_cut_alike_whichever_rows_stand_beside_it(rows):
     of_all = [pair for pair in diet.diet(rows, 1, 2, 10.0, crop_s=0.5) if pair.row.id == rows[5].id]
     assert diet.diet(rows[5:6], 1, 2, 10.0, crop_s=0.5) == of_all
