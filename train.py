@@ -69,7 +69,7 @@ def arguments(argv):
                          help="what Quality-Net sees of enhanced speech: mask, the masked magnitude (equation 1; the default), or wave, "
                               "the magnitude of the resynthesised wave; with --start, what that one sees")
     quality.add_argument("--precision", default="float32", choices=["float32", "bfloat16"],
-                         help="of the convolutions; bfloat16 pays where the processor has AMX")
+                         help="of the convolutions; bfloat16 may pay on a GPU or with AMX, and is slower on other processors")
     quality.add_argument("--workers", type=cli.positive_int, default=None, help="scoring processes; one a core by default")
     return cli.parse(parser, commands.choices, argv)
 
