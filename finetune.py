@@ -1,25 +1,36 @@
 #!/usr/bin/env python
-"""Fine-tune an enhancer through a frozen Quality-Net, so that the score it predicts rises (equation 1 of the letter)."""
+"""Fine-tune an enhancer through a Quality-Net, so that the score it predicts rises (equation 1 of the letter)."""
 
 from pathlib import Path
 
-from se_keras import backend, cli, evaluation, manifest, pretrained, runs
+from se_keras import backend, cli, evaluation, manifest, models, pretrained, runs
 from se_keras.errors import UserError, check_choice
 
 EXAMPLES = """
   python finetune.py --data data/demo --enhancer runs/blstm --quality-net runs/quality-net --out runs/blstm-qnet
+  python finetune.py --data data/demo --enhancer runs/blstm --quality-net runs/quality-net --update replay --out runs/blstm-replay
   python finetune.py --data data/demo --enhancer runs/blstm --loss mse --out runs/blstm-mse-on      # the comparison of the letter's Fig. 2
 
-Every so many iterations the validation set is enhanced and truly scored; the weights with the best true PESQ are kept. The
-predicted score goes on rising after the true one has turned: that is the enhancer fooling Quality-Net.
+What the enhancer learns through:
+  frozen       a Quality-Net that stays as it is (the letter)
+  alternating  one that learns, every so many updates, how the enhancer's outputs of now truly score
+  replay       and learns again from a bounded history of earlier outputs (MetricGAN)
+
+Every so many iterations the validation set is enhanced and truly scored; the weights with the best true score are kept. Where the
+predicted score goes on rising after the true one has turned, the enhancer fools Quality-Net, and the run stops.
 """
+UPDATES = {"frozen": (), "alternating": ("current",), "replay": ("historical", "current")}  # stages of a round of Quality-Net
+BESIDE = ("pesq_raw", "stoi", "si_sdr")  # measured at every validation, whatever the target
 
 
 def arguments(argv):
     parser = cli.parser(__doc__ + EXAMPLES)
     cli.add_training_arguments(parser, out="runs/blstm-qnet", batch=4, learning_rate=1e-4, schedule="constant")
     parser.add_argument("--enhancer", default="runs/blstm", metavar="RUN|NAME", help="the enhancer to start from")
-    parser.add_argument("--quality-net", default="runs/quality-net", metavar="RUN|NAME", help="the Quality-Net to learn from")
+    parser.add_argument("--model-args", default={}, type=cli.json_object, metavar="JSON",
+                        help="arguments of its builder to change, such as '{\"mask_floor\": 0.05}'")
+    parser.add_argument("--quality-net", default="runs/quality-net", metavar="RUN|NAME|new",
+                        help="the Quality-Net to learn from; new: one from nothing, which --update must then teach")
     parser.add_argument("--loss", default="quality", choices=["quality", "mse"],
                         help="quality: (1 - Q)^2; mse: go on as before, for comparison")
     parser.add_argument("--compression", default="log1p", help="scale of the MSE, as in train.py")
@@ -28,13 +39,34 @@ def arguments(argv):
     parser.add_argument("--validate-every", type=cli.positive_int, default=5, metavar="ITERATIONS")
     parser.add_argument("--validation-rows", type=cli.positive_int, default=100, metavar="N",
                         help="validation mixtures that are scored each time")
+    parser.add_argument("--stop-fooled", type=cli.from_zero_int, default=3, metavar="N",
+                        help="stop after N validations in a row with the predicted score above, and the true one below, where they stood "
+                             "at the best true score; 0 for never")
     parser.add_argument("--crop", type=cli.from_zero, default=0, metavar="SECONDS",
                         help="train on random pieces of this length; 0 for whole utterances")
     parser.add_argument("--snr-raise", type=cli.from_zero, default=0.0, metavar="DB",
                         help="every second mixture has its noise turned down by up to this much")
-    parser.add_argument("--compare", metavar="RUN",
-                        help="another fine-tuning, such as one with --loss mse: both in one figure (the letter's Fig. 2)")
+    parser.add_argument("--compare", nargs="+", default=[], metavar="RUN", help="other fine-tunings: all in one figure")
     parser.add_argument("--workers", type=cli.positive_int, default=None, help="scoring processes; one a core by default")
+
+    turns = parser.add_argument_group("Quality-Net that learns on (--update alternating or replay)")
+    turns.add_argument("--update", default="frozen", choices=list(UPDATES), help="what happens to Quality-Net meanwhile")
+    turns.add_argument("--round", type=cli.positive_int, default=20, metavar="ITERATIONS", help="updates of the enhancer between its turns")
+    turns.add_argument("--sample", type=cli.positive_int, default=24, metavar="N", help="mixtures scored in each of its turns")
+    turns.add_argument("--stages", nargs="+", choices=["current", "historical"],
+                       help="what it learns from in a turn, in order; by default current, with replay historical current")
+    turns.add_argument("--enhancer-first", action="store_true", help="the enhancer has the first turn (default: False)")
+    turns.add_argument("--history-share", type=cli.from_zero, default=0.2, help="of the history, learned in a historical stage")
+    turns.add_argument("--history-pairs", type=cli.positive_int, default=1000, metavar="N", help="kept at most, the newest")
+    turns.add_argument("--perturbed", type=cli.from_zero_int, default=2, metavar="N", help="perturbed masks shown of each mixture")
+    turns.add_argument("--noisy-share", type=cli.from_zero, default=1.0, help="of the mixtures, shown as they are too")
+    turns.add_argument("--clean-share", type=cli.from_zero, default=0.05, help="of the mixtures, whose clean speech is shown too")
+    turns.add_argument("--siblings", type=cli.positive_int, default=2, help="pairs of one mixture side by side, as in train.py")
+    turns.add_argument("--contrast", type=cli.from_zero, default=3.0, help="weight of their differences in the loss")
+    turns.add_argument("--quality-batch", type=cli.positive_int, default=4, help="pairs in an update of Quality-Net")
+    turns.add_argument("--quality-rate", type=cli.positive_float, default=5e-5, help="its learning rate (Adam)")
+    turns.add_argument("--quality-args", default={}, type=cli.json_object, metavar="JSON", help="arguments of a new one's builder")
+    turns.add_argument("--input", default="mask", choices=["mask", "wave"], help="what a new one sees of enhanced speech, as in train.py")
     return cli.parse(parser, {"finetune": parser}, argv)
 
 
@@ -42,26 +74,23 @@ def main(argv=None):
     args = arguments(argv)
     train_rows, valid_rows = (manifest.read(Path(args.data) / f"{split}.jsonl") for split in ("train", "valid"))
     manifest.check_splits({"train": train_rows, "valid": valid_rows})
-    pretrained.check_mask_networks([args.enhancer])
-    pretrained.read_card(args.quality_net, "quality_net")
+    check(args)
     cli.check_writable(args.out)
-    if args.compare and "pesq_raw" not in runs.read_history(args.compare):
-        raise UserError(f"{args.compare}: its history holds no pesq_raw; --compare takes another fine-tuning")
 
     backend.load()
-    from se_keras import diet, scores, supervised, surrogate, training
+    from se_keras import diet, honesty, scores, supervised, surrogate, training
     from se_keras.dataset import Feed
     from se_keras.models.layers import COMPRESSIONS
-    from se_keras.report import figures
 
     check_choice("--compression", args.compression, COMPRESSIONS)
     training.seed_everything(args.seed, args.deterministic)
-    network, card = pretrained.load(args.enhancer)
-    predictor = pretrained.load_quality_net(args.quality_net)
-    config = predictor.config
+    network, card = pretrained.load(args.enhancer, **args.model_args)
+    predictor, quality_arguments = quality_net(args)
+    config, target = predictor.config, predictor.target
     valid_rows = evaluation.subset(valid_rows, args.validation_rows)
-    weights = {name: pretrained.sha256(name) for name in (args.enhancer, args.quality_net)}
-    logger = runs.open_run(args.out, runs.describe(args, card["network"], card["arguments"], config, weights=weights))
+    weights = {name: pretrained.sha256(name) for name in (args.enhancer, args.quality_net) if name != "new"}
+    enhancer_arguments = {**card["arguments"], **args.model_args}
+    logger = runs.open_run(args.out, runs.describe(args, card["network"], enhancer_arguments, config, weights=weights))
     if args.loss == "quality":
         model = surrogate.combined_model(network, predictor.network, predictor.representation, config)
         prepare, loss = surrogate.combined_batch, surrogate.quality_objective
@@ -70,20 +99,86 @@ def main(argv=None):
     training.compile_model(model, training.optimizer(args.optimizer, args.learning_rate), loss)
     feed = Feed(diet.raise_snr(train_rows, args.snr_raise, args.seed), args.batch, config, seed=args.seed, crop_s=args.crop or None)
     plan = training.Plan(updates=args.iterations, validate_every=args.validate_every, learning_rate=args.learning_rate,
-                         schedule=args.schedule, monitor="pesq_raw", higher_is_better=True, patience=args.patience,
+                         schedule=args.schedule, monitor="true", higher_is_better=True, patience=args.patience,
                          checkpoint_s=args.checkpoint_every, validate_first=True)
-    with scores.Scorer(["pesq_raw", "stoi", "si_sdr"], cache=Path(args.data) / "scores", workers=args.workers) as scorer:
-        validate = surrogate.HonestValidation(network, predictor, valid_rows, scorer)
-        history = training.train(model, feed, prepare, plan, args.out, logger, validate, network, f"fine-tuning ({args.loss})")
+    cache = Path(args.data) / "scores"
+    with (scores.Scorer(list(dict.fromkeys([*target.metrics, *BESIDE])), cache=cache, workers=args.workers) as scorer,
+          scores.Scorer(target.metrics, cache=cache, workers=args.workers) as labeller):
+        validate = honesty.HonestValidation(network, predictor, valid_rows, scorer)
+        partner = None
+        if args.update != "frozen":
+            partner = quality_rounds(args, network, predictor, quality_arguments, feed, labeller, logger)
+        history = training.train(model, feed, prepare, plan, args.out, logger, validate, network, f"fine-tuning ({args.loss})", partner,
+                                 stop=lambda history: honesty.fooled(history, args.stop_fooled))
+        network.load_weights(Path(args.out) / "best.weights.h5")
+        print(validate.write_worst(Path(args.out) / "worst"))
     runs.finish(args.out, history, plan.monitor)
-    column = {name: [row[name] for row in history] for name in ("update", "pesq_raw", "predicted")}
-    best = max(history, key=lambda row: row["pesq_raw"])["update"]
-    print(figures.predicted_and_true_by_iteration(column["update"], column["predicted"], column["pesq_raw"],
-                                                  Path(args.out) / "predicted_and_true.png", best=best))
+    draw(args, history, target)
+
+
+def check(args):
+    """What can be known to be wrong before anything is loaded."""
+    pretrained.check_mask_networks([args.enhancer])
+    if args.quality_net != "new":
+        pretrained.read_card(args.quality_net, "quality_net")
+    elif args.update == "frozen":
+        raise UserError("--quality-net new knows nothing, and --update frozen would teach it nothing; "
+                        "choose --update alternating or replay, or name a trained one")
+    if args.loss == "mse" and args.update != "frozen":
+        raise UserError(f"--loss mse does not ask Quality-Net, so --update {args.update} has nothing to serve; leave one of them out")
+    if args.quality_batch % args.siblings:
+        raise UserError(f"--quality-batch {args.quality_batch} does not hold whole groups of --siblings {args.siblings}; "
+                        "make it a multiple")
+    for run in args.compare:
+        if "true" not in runs.read_history(run):
+            raise UserError(f"{run}: its history holds no true scores; --compare takes other fine-tunings")
+
+
+def quality_net(args):
+    """The `surrogate.QualityPredictor` to learn from, a trained one or a new one that knows nothing yet, and its builder's arguments."""
+    from se_keras.surrogate import QualityPredictor
+
+    if args.quality_net != "new":
+        return pretrained.load_quality_net(args.quality_net), pretrained.read_card(args.quality_net)["arguments"]
+    arguments = models.resolve("quality_net", args.quality_args)
+    return QualityPredictor(models.build("quality_net", **arguments), representation=args.input), arguments
+
+
+def quality_rounds(args, network, predictor, arguments, feed, scorer, logger):
+    """Quality-Net's part in the turns that it and the enhancer take: a copy of it that learns."""
+    from se_keras import rounds, training
+    from se_keras.losses.quality import score_loss
+
+    learner = models.build("quality_net", **arguments)
+    learner.set_weights(predictor.network.get_weights())
+    training.compile_model(learner, training.optimizer("adam", args.quality_rate),
+                           lambda y_true, y_pred: score_loss(y_pred, y_true, args.siblings, args.contrast))
+    runs.open_run(Path(args.out) / "quality-net", runs.describe(args, "quality_net", arguments, predictor.config,
+                                                                representation=predictor.representation,
+                                                                target=predictor.target.to_config()))
+    turns = rounds.Turns(args.round, args.sample, tuple(args.stages or UPDATES[args.update]), args.history_share, args.history_pairs,
+                         args.enhancer_first, args.quality_batch, args.siblings, args.contrast,
+                         {"perturbed": args.perturbed, "noisy_share": args.noisy_share, "clean_share": args.clean_share}, args.seed)
+    return rounds.QualityRounds(network, learner, predictor, feed, scorer, turns, args.out, logger)
+
+
+def draw(args, history, target):
+    """The letter's Fig. 5 of this run; and, with others to compare, its Figs. 2 and 5 over all of them."""
+    from se_keras.report import figures
+
+    out = Path(args.out)
+    columns = {name: [row[name] for row in history] for name in ("update", "predicted", "true")}
+    best = max(history, key=lambda row: row["true"])["update"]
+    print(figures.predicted_and_true_by_iteration(columns["update"], columns["predicted"], columns["true"], out / "predicted_and_true.png",
+                                                  best=best, label=target.label))
     if args.compare:
-        lines = {f"{Path(run).name}, {runs.read_config(run)['training']['loss']} loss":
-                 runs.read_history(run)[["update", "pesq_raw"]].to_numpy().T for run in (args.out, args.compare)}
-        print(figures.true_pesq_by_iteration(lines, Path(args.out) / "true_pesq.png"))
+        lines = {}
+        for run in (out, *args.compare):
+            said, table = runs.read_config(run)["training"], runs.read_history(run)
+            kind = said["loss"] if said["loss"] == "mse" else said.get("update", "frozen")
+            lines[f"{Path(run).name} ({kind})"] = table[["update", "predicted", "true"]].to_numpy().T
+        print(figures.true_by_iteration({name: line[[0, 2]] for name, line in lines.items()}, out / "true.png", label=target.label))
+        print(figures.predicted_and_true_over_runs(lines, out / "predicted_and_true_over_runs.png", label=target.label))
 
 
 if __name__ == "__main__":

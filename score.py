@@ -123,7 +123,7 @@ def score(degraded, reference, predictor):
         return row
     raw = None
     if degraded.any() and reference.any():
-        raw = float(predictor.predict_raw([(match_level(degraded, reference), reference)])[0])
+        raw = float(predictor.predict_waves([(match_level(degraded, reference), reference)])[0])
     return {"predicted_pesq_raw": raw, "predicted_pesq_nb": None if raw is None else raw_to_nb(raw), **row}
 
 

@@ -136,14 +136,13 @@ def train_quality_net(args, train_rows, valid_rows):
             raise UserError(f"{args.start} has learned from --input {card['representation']}; go on with the same, or start from nothing")
     args.input = args.input or "mask"
     backend.load()
-    from se_keras import diet, enhancer, scores, surrogate, training
+    from se_keras import diet, enhancer, scores, surrogate, targets, training
     from se_keras.losses.quality import score_loss
-    from se_keras.models.quality_net import pesq_to_score
     from se_keras.report import figures
     from se_keras.stft import Stft
 
     training.seed_everything(args.seed, args.deterministic)
-    config = Stft()
+    config, target = Stft(), targets.parse("pesq_raw")
     models.build("quality_net", **args.model_args, precision=args.precision)  # a wrong argument is told before the labelling
     cli.check_writable(args.out)
     enhancers = [enhancer.load_system(name) for name in args.enhancer]
@@ -156,19 +155,18 @@ def train_quality_net(args, train_rows, valid_rows):
 
     runs.check_same(args.out, described(models.resolve("quality_net", args.model_args)), unknown=["mean_score"])
     pairs = diet.diet(train_rows, len(enhancers), args.perturbed, args.snr_raise, crop_s=args.crop or None, seed=args.seed)
-    with scores.Scorer(["pesq_raw"], cache=Path(args.data) / "scores", workers=args.workers) as scorer:
-        true = diet.label(pairs, enhancers, scorer)
-        pairs, true = diet.known(pairs, true)
-        arguments = models.resolve("quality_net", {"mean_score": round(float(pesq_to_score(true).mean()), 4), **args.model_args})
+    with scores.Scorer(target.metrics, cache=Path(args.data) / "scores", workers=args.workers) as scorer:
+        pairs, labels = diet.known(pairs, diet.label(pairs, enhancers, scorer, target))
+        arguments = models.resolve("quality_net", {"mean_score": round(float(labels.mean()), 4), **args.model_args})
         network = models.build("quality_net", **arguments, precision=args.precision)
         logger = runs.open_run(args.out, described(arguments))
         if args.start is not None:
             pretrained.load_weights(network, pretrained.find(args.start)[1])
         training.compile_model(network, training.optimizer("adam", args.learning_rate),
                                lambda y_true, y_pred: score_loss(y_pred, y_true, args.siblings, args.contrast))
-        validate = surrogate.QualityValidation(network, valid_rows, enhancers, scorer, config, args.input)
-    figures.label_histogram(diet.by_kind(pairs, true), Path(args.out) / "labels.png")
-    feed = surrogate.QualityFeed(pairs, pesq_to_score(true), enhancers, args.batch, config, args.seed, args.input, args.siblings)
+        validate = surrogate.QualityValidation(network, valid_rows, enhancers, scorer, config, args.input, target)
+    figures.label_histogram(diet.by_kind(pairs, target.from_score(labels)), Path(args.out) / "labels.png")
+    feed = surrogate.QualityFeed(pairs, labels, enhancers, args.batch, config, args.seed, args.input, args.siblings)
     plan = training.Plan(updates=args.updates, validate_every=args.validate_every, learning_rate=args.learning_rate,
                          schedule=args.schedule, patience=args.patience, checkpoint_s=args.checkpoint_every,
                          validate_first=args.start is not None)

@@ -91,18 +91,21 @@ class Feed:
             object.__setattr__(self, "_order", cached)
         return cached[1]
 
-    def batch(self, k):
-        """Batch k as the dict of `spectrogram_batch`, with the rows' `extra` values."""
-        epoch, indices = int(k) // self.batches_per_epoch, self.indices(k)
-        pairs = []
-        for index in indices:
+    def cut_rows(self, k):
+        """The manifest rows of batch k, each cut to the piece that is used."""
+        epoch, rows = int(k) // self.batches_per_epoch, []
+        for index in self.indices(k):
             row = self.rows[index]
             if self.crop_s is not None:
                 rng = np.random.default_rng([self.seed, epoch, int(index)])
                 row = manifest.crop(row, round(self.crop_s * SAMPLE_RATE), rng)
-            pairs.append(mixing.pair(row))
-        arrays = spectrogram_batch(pairs, self.config, self.multiple)
-        return {**arrays, **{name: values[indices] for name, values in self.extra.items()}}
+            rows.append(row)
+        return rows
+
+    def batch(self, k):
+        """Batch k as the dict of `spectrogram_batch`, with the rows' `extra` values."""
+        arrays = spectrogram_batch([mixing.pair(row) for row in self.cut_rows(k)], self.config, self.multiple)
+        return {**arrays, **{name: values[self.indices(k)] for name, values in self.extra.items()}}
 
     def numpy_batches(self, start, stop):
         """Batches start .. stop - 1, made as they are asked for: for backends other than TensorFlow."""

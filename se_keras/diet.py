@@ -9,11 +9,10 @@ import numpy as np
 from se_keras import manifest, mixing
 from se_keras.audio import SAMPLE_RATE
 from se_keras.errors import UserError
-from se_keras.scores import NOISY, mixture_job, recipe, summarise_errors, wave_job
+from se_keras.scores import CLEAN, NOISY, clean_job, mixture_job, recipe, summarise_errors, wave_job
 from se_keras.stft import istft, magnitude, stft
 
 KINDS = ("noisy", "enhanced", "perturbed", "clean")
-CLEAN_SCORE = 4.5  # raw P.862 of clean against clean, its highest
 CHUNK = 32  # utterances enhanced in one go
 PERTURBATION = 1  # to be raised when `perturb` draws other masks: kept labels would be of the old ones
 
@@ -44,7 +43,7 @@ class Pair:
         return self.kind in ("enhanced", "perturbed")
 
 
-def diet(rows, enhancers, perturbed=0, snr_raise=0.0, clean_share=0.05, crop_s=None, seed=0):
+def diet(rows, enhancers, perturbed=0, snr_raise=0.0, clean_share=0.05, crop_s=None, seed=0, noisy_share=1.0):
     """The pairs that Quality-Net learns from: noisy, enhanced and clean (the letter, section III; clean as in its author's code).
 
     Args:
@@ -55,6 +54,7 @@ def diet(rows, enhancers, perturbed=0, snr_raise=0.0, clean_share=0.05, crop_s=N
         clean_share: clean pairs per row.
         crop_s: each mixture is cut to one fixed random piece of this many seconds, so that its label is measured once; None for whole.
         seed: of cuts and draws.
+        noisy_share: noisy pairs per row.
     """
     pairs = []
     for row in rows:
@@ -62,7 +62,8 @@ def diet(rows, enhancers, perturbed=0, snr_raise=0.0, clean_share=0.05, crop_s=N
         row = manifest.crop(row, crop_s and round(crop_s * SAMPLE_RATE), rng)
         clean = rng.random() < clean_share
         row = _raised(row, snr_raise, rng)
-        pairs.append(Pair(row, "noisy"))
+        if noisy_share >= 1 or rng.random() < noisy_share:
+            pairs.append(Pair(row, "noisy"))
         pairs += [Pair(row, "enhanced", number) for number in range(enhancers)]
         if enhancers:
             pairs += [Pair(row, "perturbed", int(rng.integers(enhancers)), variant) for variant in range(1, perturbed + 1)]
@@ -137,7 +138,7 @@ def _hats(count, spacing):
 
 def pair_recipe(pair, enhancers):
     """The score cache's key of a pair (`scores.recipe`)."""
-    system = enhancers[pair.enhancer].fingerprint if pair.masked else NOISY
+    system = enhancers[pair.enhancer].fingerprint if pair.masked else {"noisy": NOISY, "clean": CLEAN}[pair.kind]
     return recipe(pair.row, f"{system}~{PERTURBATION}.{pair.variant}" if pair.kind == "perturbed" else system)
 
 
@@ -169,52 +170,47 @@ def _perturbed(pair, mask, spectra, enhancers):
     return perturb(mask, ideal, np.random.default_rng(list(bytes.fromhex(pair_recipe(pair, enhancers)))))
 
 
-def label(pairs, enhancers, scorer, metric="pesq_raw", description="labels"):
-    """True scores of pairs, measured on waves: float32 array, NaN where the metric refuses; the reasons are printed.
+def jobs(pairs, enhancers):
+    """The `scores.Job` of each pair, in order, its wave made when it is asked for.
+
+    Args:
+        pairs: list of `Pair`.
+        enhancers: the `MaskEnhancer`s, run on several mixtures at once.
+    """
+    for start in range(0, len(pairs), CHUNK):
+        chunk = pairs[start:start + CHUNK]
+        masked = [pair for pair in chunk if pair.masked]
+        spectra = {row: None for row in (pair.row for pair in masked)}
+        for row in spectra:
+            spectra[row] = tuple(stft(wave, enhancers[0].config) for wave in mixing.pair(row))
+        masks = iter(pair_masks(masked, [spectra[pair.row] for pair in masked], enhancers))
+        for pair in chunk:
+            if pair.masked:
+                wave = istft(spectra[pair.row][0] * next(masks)[..., None], pair.row.used_samples, enhancers[pair.enhancer].config)
+                yield wave_job(pair.row, wave, recipe=pair_recipe(pair, enhancers))
+            else:
+                yield mixture_job(pair.row) if pair.kind == "noisy" else clean_job(pair.row)
+
+
+def label(pairs, enhancers, scorer, target, description="labels"):
+    """True scores of pairs, measured on waves: float32 `(len(pairs),)` in [0, 1], NaN where a metric refuses; the reasons are printed.
 
     Args:
         pairs: list of `Pair`.
         enhancers: the `MaskEnhancer`s.
-        scorer: `scores.Scorer` that measures `metric`.
-        metric: name of the metric.
+        scorer: `scores.Scorer` that measures `target.metrics`.
+        target: `targets.Target`.
         description: of the progress bar.
     """
-    wanted = [i for i, pair in enumerate(pairs) if pair.kind != "clean"]
-    recipes = {i: pair_recipe(pairs[i], enhancers) for i in wanted}
-    values = np.full(len(pairs), CLEAN_SCORE, np.float32)
-    found = dict(zip(wanted, scorer.lookup(list(recipes.values())), strict=True))
-    missing = [i for i in wanted if found[i] is None]
-
-    def jobs():
-        for start in range(0, len(missing), CHUNK):
-            chunk = missing[start:start + CHUNK]
-            masked = [i for i in chunk if pairs[i].masked]
-            spectra = {row: None for row in (pairs[i].row for i in masked)}
-            for row in spectra:
-                spectra[row] = tuple(stft(wave, enhancers[0].config) for wave in mixing.pair(row))
-            masks = pair_masks([pairs[i] for i in masked], [spectra[pairs[i].row] for i in masked], enhancers)
-            masks = dict(zip(masked, masks, strict=True))
-            for i in chunk:
-                row = pairs[i].row
-                if i in masks:
-                    wave = istft(spectra[row][0] * masks[i][..., None], row.used_samples, enhancers[0].config)
-                    yield wave_job(row, wave, recipe=recipes[i])
-                else:
-                    yield mixture_job(row)
-
+    results = scorer.lookup([pair_recipe(pair, enhancers) for pair in pairs])
+    missing = [i for i, result in enumerate(results) if result is None]
     if missing:
-        found.update(zip(missing, scorer.score(jobs(), desc=description, total=len(missing)), strict=True))
-    refused = set()
-    for i, result in found.items():
-        values[i] = np.nan if result[metric] is None else result[metric]
-        if result[metric] is None:
-            refused.add(pairs[i].row)
-    for i, pair in enumerate(pairs):
-        if pair.kind == "clean" and pair.row in refused:  # what has no score beside its own mixture has none: no speech in it, say
-            values[i] = np.nan
-    for reason, count in summarise_errors(found.values()).items():
+        made = jobs([pairs[i] for i in missing], enhancers)
+        for i, result in zip(missing, scorer.score(made, desc=description, total=len(missing)), strict=True):
+            results[i] = result
+    for reason, count in summarise_errors(results).items():
         print(f"{description}: {count} of {len(pairs)} without a score: {reason}")
-    return values
+    return np.array([target.to_score(result) for result in results], np.float32)
 
 
 def known(pairs, values):
@@ -225,9 +221,9 @@ def known(pairs, values):
     """
     has = np.isfinite(values)
     if not has.any():
-        raise UserError("PESQ refused every pair, so there is nothing to learn from; is the speech silent, or shorter than 1/4 s?")
+        raise UserError("no pair has a score, so there is nothing to learn from; is the speech silent, or shorter than 1/4 s?")
     if not has.all():
-        print(f"{np.count_nonzero(~has)} of {len(pairs)} pairs were refused by PESQ and are left out")
+        print(f"{np.count_nonzero(~has)} of {len(pairs)} pairs have no score and are left out")
     return [pair for pair, kept in zip(pairs, has, strict=True) if kept], values[has]
 
 

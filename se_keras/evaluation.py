@@ -94,18 +94,23 @@ def score_system(rows, system, scorer, batch_size=16, progress=True):
     return results
 
 
-def mean_scores(rows, system, scorer, batch_size=16, **more):
+def mean_scores(rows, system, scorer, batch_size=16):
+    """`means` of a system's scores on rows; arguments as `score_system`."""
+    return means(score_system(rows, system, scorer, batch_size, progress=False), scorer.names)
+
+
+def means(results, names, **more):
     """Mean of each metric over rows, those that a metric refused left out of all: {metric: float, "left_out": count}.
 
     Args:
-        rows, system, scorer, batch_size: as `score_system`.
+        results: rows of scores (`score_system`).
+        names: the metrics.
         more: further values, one a row each, averaged over the same rows.
     """
-    results = score_system(rows, system, scorer, batch_size, progress=False)
     kept = [number for number, result in enumerate(results) if result["error"] is None]
-    values = {**{name: [result[name] for result in results] for name in scorer.names}, **more}
-    means = {name: float(np.mean([column[number] for number in kept])) if kept else float("nan") for name, column in values.items()}
-    return {**means, "left_out": len(results) - len(kept)}
+    values = {**{name: [result[name] for result in results] for name in names}, **more}
+    found = {name: float(np.mean([column[number] for number in kept])) if kept else float("nan") for name, column in values.items()}
+    return {**found, "left_out": len(results) - len(kept)}
 
 
 def _write_csv(path, table):

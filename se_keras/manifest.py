@@ -53,9 +53,9 @@ class Utterance:
 
 def crop(row, max_samples, rng):
     """`row` cut to a random piece of at most `max_samples` samples (drawn from `rng`, a numpy Generator)."""
-    if max_samples is None or row.samples <= max_samples:
+    if max_samples is None or row.used_samples <= max_samples:
         return row
-    start = int(rng.integers(row.samples - max_samples + 1))
+    start = row.start + int(rng.integers(row.used_samples - max_samples + 1))
     return dataclasses.replace(row, start=start, length=int(max_samples))
 
 

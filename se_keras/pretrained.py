@@ -75,7 +75,8 @@ def load(name, **overrides):
 
     Args:
         name: as `find`.
-        overrides: arguments of the builder to change, such as precision="bfloat16".
+        overrides: arguments of the builder to change, such as precision="bfloat16" or mask_floor=0.05; what the changed network has
+            beside the card's keeps its first values.
 
     Returns:
         `(keras.Model, card dict)`.
@@ -88,8 +89,19 @@ def load(name, **overrides):
     if "sha256" in card and (found := sha256(name)) != card["sha256"]:
         raise UserError(f"{weights}: sha256 is {found[:12]}..., the card says {card['sha256'][:12]}...; the file is damaged or is "
                         "not the card's; restore it")
-    network = models.build(card["network"], **{**card["arguments"], **overrides})
+    network = models.build(card["network"], **card["arguments"])
     load_weights(network, weights)
+    if overrides:
+        changed = models.build(card["network"], **{**card["arguments"], **overrides})
+        stored = {layer.name: layer for layer in network.layers}
+        for layer in changed.layers:
+            if layer.name not in stored:
+                continue
+            wants, has = ([weight.shape for weight in of.weights] for of in (layer, stored[layer.name]))
+            if wants != has:
+                raise UserError(f"{name}: layer {layer.name} has weights of {_say(has)}; with {overrides} it wants {_say(wants)}")
+            layer.set_weights(stored[layer.name].get_weights())
+        network = changed
     return network, card
 
 
@@ -138,11 +150,13 @@ def load_quality_net(name=DEFAULT_QUALITY_NET, **overrides):
     """A `surrogate.QualityPredictor` by name or run folder."""
     read_card(name, "quality_net")
     backend.load()
+    from se_keras import targets
     from se_keras.stft import Stft
     from se_keras.surrogate import QualityPredictor
 
     network, card = load(name, **overrides)
-    return QualityPredictor(network, Stft(**card["stft"]), card.get("representation", "mask"))
+    target = targets.Target.from_config(card["target"]) if "target" in card else targets.parse("pesq_raw")
+    return QualityPredictor(network, Stft(**card["stft"]), card.get("representation", "mask"), target)
 
 
 def check_mask_networks(names):

@@ -34,6 +34,7 @@ from se_keras.errors import UserError
 from se_keras.score_cache import Cache
 
 NOISY = "noisy"  # the fingerprint of the system that changes nothing: its output is the mixture
+CLEAN = "clean"  # of the one that knows the answer
 RECIPE_VERSION = 1  # to be raised when `mixing.pair` makes other samples of the same row
 DIED = "the process that measured it died, twice"
 _NO_START = "the scoring processes cannot be started; what they say stands above"
@@ -62,6 +63,11 @@ def mixture_job(row):
     return Job(row.id, functools.partial(_mixture, row), recipe(row, NOISY))
 
 
+def clean_job(row):
+    """The clean signal of a manifest row, against itself."""
+    return Job(row.id, functools.partial(_clean, row), recipe(row, CLEAN))
+
+
 def wave_job(row, degraded, recipe=None):
     """`degraded`, float32 `(row.used_samples,)`, against the clean signal of a row; the worker makes the clean one."""
     return Job(row.id, functools.partial(_against_clean, row, np.asarray(degraded, np.float32)), recipe)
@@ -70,6 +76,11 @@ def wave_job(row, degraded, recipe=None):
 def _mixture(row):
     noisy, clean = mixing.pair(row)
     return clean, noisy
+
+
+def _clean(row):
+    clean = mixing.pair(row)[1]
+    return clean, clean
 
 
 def _against_clean(row, degraded):

@@ -2,15 +2,15 @@
 
 import numpy as np
 
-from se_keras import mixing
+from se_keras import mixing, targets
 from se_keras.dataset import Feed
 from se_keras.diet import CHUNK, Pair, label, pair_masks
 from se_keras.enhancer import MaskEnhancer, pad_frames
 from se_keras.errors import UserError
-from se_keras.evaluation import mean_scores
-from se_keras.models.quality_net import pesq_to_score, score_to_pesq
 from se_keras.report.statistics import agreement
 from se_keras.stft import Stft, istft, magnitude, stft
+
+PESQ = targets.parse("pesq_raw")  # the letter's
 
 # --- What Quality-Net is shown ----------------------------------------------------------------------------------------------------
 
@@ -71,7 +71,7 @@ class QualityFeed:
             frames = batch["frame_mask"][mixture].sum()
             spectra.append((batch["noisy"][mixture, :frames], batch["clean"][mixture, :frames]))
         pairs = [self.pairs[indices[i]] for indices, _, i in places]
-        seen = see(pairs, spectra, self.enhancers, self.config, self.representation)
+        seen = see(pairs, spectra, pair_masks(pairs, spectra, self.enhancers), self.config, self.representation)
         for _, indices, batch in group:
             mine, seen = seen[:len(indices)], seen[len(indices):]
             mask = np.repeat(batch["frame_mask"], self.siblings, axis=0)
@@ -81,16 +81,17 @@ class QualityFeed:
             yield {"degraded": degraded, "clean": clean, "frame_mask": mask, "score": self.scores[indices]}
 
 
-def see(pairs, spectra, enhancers, config=Stft(), representation="mask"):
+def see(pairs, spectra, masks, config=Stft(), representation="mask"):
     """What Quality-Net is shown of pairs: a list of (degraded, clean) magnitudes, float32 `(frames, bins)` each.
 
     Args:
         pairs: list of `diet.Pair`.
         spectra: (noisy, clean) spectrum of each, float32 `(frames, bins, 2)`.
-        enhancers, config, representation: as `QualityFeed`.
+        masks: mask of each, float32 `(frames, bins)`, or None where it has none (`diet.pair_masks`).
+        config, representation: as `QualityFeed`.
     """
     shown = []
-    for pair, (noisy, clean), mask in zip(pairs, spectra, pair_masks(pairs, spectra, enhancers), strict=True):
+    for pair, (noisy, clean), mask in zip(pairs, spectra, masks, strict=True):
         if pair.kind == "clean":
             degraded = magnitude(clean)
         elif mask is None:
@@ -113,19 +114,24 @@ def quality_batch(batch):
 
 
 class QualityPredictor:
-    """A Quality-Net asked for scores: raw P.862 PESQ as predicted.
+    """A Quality-Net asked for scores, in the unit of what it was trained to predict: raw P.862 PESQ, where nothing else is said.
 
     Attributes:
         network: `models.quality_net`.
         config: STFT parameters.
         representation: what it was trained to see of enhanced speech ("mask" or "wave").
+        target: `targets.Target` that it was trained to predict.
     """
 
-    def __init__(self, network, config=Stft(), representation="mask"):
-        self.network, self.config, self.representation = network, config, representation
+    def __init__(self, network, config=Stft(), representation="mask", target=PESQ):
+        self.network, self.config, self.representation, self.target = network, config, representation, target
 
     def predict_magnitudes(self, pairs, batch_size=8):
-        """Predicted raw PESQ of (degraded, clean) magnitude pairs, float32 `(frames, bins)` each: float32 `(len(pairs),)`."""
+        """Predicted scores of (degraded, clean) magnitude pairs, float32 `(frames, bins)` each: float32 `(len(pairs),)`."""
+        return self.target.from_score(self.network_scores(pairs, batch_size))
+
+    def network_scores(self, pairs, batch_size=8):
+        """As `predict_magnitudes`, as the network gives them: trained towards 0 .. 1, but not bounded."""
         predicted = np.zeros(len(pairs), np.float32)
         order = np.argsort([len(clean) for _, clean in pairs], kind="stable")
         for start in range(0, len(order), batch_size):
@@ -133,16 +139,16 @@ class QualityPredictor:
             degraded, frame_mask = pad_frames([pairs[i][0] for i in chosen])
             clean, _ = pad_frames([pairs[i][1] for i in chosen])
             scores = self.network.predict_on_batch({"degraded": degraded, "clean": clean, "frame_mask": frame_mask})
-            predicted[chosen] = score_to_pesq(np.asarray(scores)[:, 0])
+            predicted[chosen] = np.asarray(scores)[:, 0]
         return predicted
 
-    def predict_raw(self, pairs):
-        """Predicted raw PESQ of (degraded, clean) waves at 16 kHz, each pair of one length: a list of float."""
+    def predict_waves(self, pairs):
+        """Predicted scores of (degraded, clean) waves at 16 kHz, each pair of one length: a list of float."""
         spectra = [tuple(magnitude(stft(wave, self.config)) for wave in pair) for pair in pairs]
         return [float(value) for value in self.predict_magnitudes(spectra)]
 
     def __call__(self, system, rows):
-        """Predicted raw PESQ of a system's output for manifest rows: a list of float.
+        """Predicted scores of a system's output for manifest rows: a list of float.
 
         A mask network's output is seen as in training (`representation`); any other system's as the magnitude of its wave.
         """
@@ -152,7 +158,7 @@ class QualityPredictor:
             spectra = [tuple(stft(wave, self.config) for wave in pair) for pair in waves]
             if isinstance(system, MaskEnhancer):
                 pairs = [Pair(row, "enhanced") for row in rows[start:start + CHUNK]]
-                shown = see(pairs, spectra, [system], self.config, self.representation)
+                shown = see(pairs, spectra, pair_masks(pairs, spectra, [system]), self.config, self.representation)
             else:
                 enhanced = system.enhance([wave for wave, _ in waves])
                 shown = [(magnitude(stft(wave, self.config)), magnitude(clean))
@@ -172,32 +178,34 @@ class QualityValidation:
         network: Quality-Net.
         rows: validation rows, used whole.
         enhancers: `MaskEnhancer`s.
-        scorer: measures "pesq_raw".
-        config, representation: as `QualityPredictor`.
+        scorer: measures the target's metrics.
+        config, representation, target: as `QualityPredictor`.
 
     Raises:
-        UserError: PESQ refuses every pair.
+        UserError: no pair has a score.
     """
 
-    def __init__(self, network, rows, enhancers, scorer, config=Stft(), representation="mask"):
-        self.predictor = QualityPredictor(network, config, representation)
+    def __init__(self, network, rows, enhancers, scorer, config=Stft(), representation="mask", target=PESQ):
+        self.predictor = QualityPredictor(network, config, representation, target)
         self.pairs = [Pair(row, "noisy") for row in rows] + [Pair(row, "enhanced", n) for n in range(len(enhancers)) for row in rows]
         self.pairs += [Pair(row, "perturbed", 0, 1) for row in rows if enhancers]
-        self.true = label(self.pairs, enhancers, scorer, description="validation labels")
+        self.scores = label(self.pairs, enhancers, scorer, target, description="validation labels")
+        self.true = target.from_score(self.scores)
         if not np.isfinite(self.true).any():
-            raise UserError("PESQ refused every validation pair; is the validation speech silent, or shorter than 1/4 s?")
+            raise UserError("no validation pair has a score; is the validation speech silent, or shorter than 1/4 s?")
         self.magnitudes = []
         for start in range(0, len(self.pairs), CHUNK):
             pairs = self.pairs[start:start + CHUNK]
             spectra = [tuple(stft(wave, config) for wave in mixing.pair(pair.row)) for pair in pairs]
-            self.magnitudes += see(pairs, spectra, enhancers, config, representation)
+            self.magnitudes += see(pairs, spectra, pair_masks(pairs, spectra, enhancers), config, representation)
 
     def __call__(self):
-        predicted = self.predictor.predict_magnitudes(self.magnitudes)
+        scores = self.predictor.network_scores(self.magnitudes)
+        predicted = self.predictor.target.from_score(scores)
         is_kind = {kind: np.array([pair.kind == kind for pair in self.pairs]) for kind in ("noisy", "enhanced", "perturbed")}
         given = ~is_kind["perturbed"]
         known = given & np.isfinite(self.true)
-        values = {"valid_loss": float(np.mean((pesq_to_score(predicted[known]) - pesq_to_score(self.true[known])) ** 2))}
+        values = {"valid_loss": float(np.mean((scores[known] - self.scores[known]) ** 2))}
         for name, chosen in (("", given), ("_noisy", is_kind["noisy"]), ("_enhanced", is_kind["enhanced"])):
             if chosen.any():
                 found = agreement(self.true[chosen], predicted[chosen])
@@ -205,7 +213,7 @@ class QualityValidation:
         if is_kind["perturbed"].any():
             perturbed = np.flatnonzero(is_kind["perturbed"])
             enhanced = np.flatnonzero(is_kind["enhanced"])[:len(perturbed)]  # the first enhancer's
-            changes = (scores[perturbed] - scores[enhanced] for scores in (self.true, predicted))
+            changes = (values[perturbed] - values[enhanced] for values in (self.true, predicted))
             values["valid_lcc_change"] = agreement(*changes)["lcc"]
         return values
 
@@ -253,21 +261,3 @@ def quality_objective(y_true, y_pred):
     from se_keras.losses.quality import quality_loss
 
     return quality_loss(y_pred, ops.reshape(y_true, (-1,)))
-
-
-class HonestValidation:
-    """Predicted and true scores of an enhancer, side by side: called while it is fine-tuned.
-
-    Args:
-        network: the mask network that is trained.
-        predictor: `QualityPredictor`, frozen.
-        rows: validation rows.
-        scorer: `scores.Scorer` of the true metrics; rows that one of them refuses are left out of all averages.
-    """
-
-    def __init__(self, network, predictor, rows, scorer):
-        self.network, self.predictor, self.rows, self.scorer = network, predictor, rows, scorer
-
-    def __call__(self):
-        enhancer = MaskEnhancer(self.network, self.predictor.config)  # a new one each time: its fingerprint is of these weights
-        return mean_scores(self.rows, enhancer, self.scorer, predicted=self.predictor(enhancer, self.rows))

@@ -90,7 +90,7 @@ def mean_output(_, y_pred):
     return ops.mean(y_pred)
 
 
-def train(model, feed, prepare, plan, run, logger, validate, network, description="training"):
+def train(model, feed, prepare, plan, run, logger, validate, network, description="training", partner=None, stop=None):
     """Train until the plan is fulfilled, patience ends or Ctrl-C comes; go on from the run's checkpoint where there is one.
 
     Args:
@@ -103,6 +103,10 @@ def train(model, feed, prepare, plan, run, logger, validate, network, descriptio
         validate: () -> {name: float}, holding plan.monitor.
         network: keras.Model whose weights are the result, written to best.weights.h5 when plan.monitor is better than before.
         description: of the progress bar.
+        partner: what learns in turns with the model (`rounds.QualityRounds`); None for nothing. `partner.due(step)` says whether
+            its turn comes before update `step`, `partner(step)` is that turn, `partner.variables` go into the checkpoint, and
+            `partner.keep()` is called beside every keeping of the best weights. A turn that was interrupted is taken again.
+        stop: history -> why training should end, in words, or None to go on; asked after each validation.
 
     Returns:
         The history: a list of dicts, one a validation, as in history.csv.
@@ -112,7 +116,7 @@ def train(model, feed, prepare, plan, run, logger, validate, network, descriptio
     """
     run = Path(run)
     model.optimizer.build(model.trainable_variables)
-    state = _State(run / "checkpoint.npz", model)
+    state = _State(run / "checkpoint.npz", model, partner.variables if partner else [])
     state.load()
     board = _TensorBoard(run / "tensorboard")
     if state.step:
@@ -121,11 +125,20 @@ def train(model, feed, prepare, plan, run, logger, validate, network, descriptio
     started = saved = time.monotonic()
     seconds_before = state.seconds
     bar = tqdm(total=plan.updates, initial=state.step, desc=description, unit="update")
+
+    def validation():
+        _validation(state, plan, run, logger, validate, network, board, feed.batches_per_epoch, description, partner)
+
     try:
         if state.due(plan):
-            _validation(state, plan, run, logger, validate, network, board, feed.batches_per_epoch, description)
-        if state.step < plan.updates and not state.stopped(plan):
+            validation()
+        if state.step < plan.updates and not state.why_stop(plan, stop):
             for batch in feed.batches(state.step, plan.updates):
+                if partner is not None and partner.due(state.step):
+                    state.save()
+                    state.whole = False  # between here and the end of the turn, the file just written is what there is to go on from
+                    partner(state.step)
+                    state.whole = True
                 with _uninterrupted():
                     model.optimizer.learning_rate = plan.rate(state.step)
                     model.reset_metrics()
@@ -146,14 +159,15 @@ def train(model, feed, prepare, plan, run, logger, validate, network, descriptio
                     state.save()
                     saved = time.monotonic()
                 if due:
-                    _validation(state, plan, run, logger, validate, network, board, feed.batches_per_epoch, description)
-                    if state.stopped(plan):
-                        said = f"stops at update {state.step}: {plan.monitor} did not improve for {state.wait} validations"
+                    validation()
+                    if why := state.why_stop(plan, stop):
+                        said = f"stops at update {state.step}: {why}"
                         logger.info(said)
                         tqdm.write(said)
                         break
     except KeyboardInterrupt:
-        state.save()
+        if state.whole:
+            state.save()
         logger.info("interrupted at update %d", state.step)
         raise
     finally:
@@ -185,7 +199,7 @@ def _uninterrupted():
         handler(*pressed[0])
 
 
-def _validation(state, plan, run, logger, validate, network, board, batches_per_epoch, description):
+def _validation(state, plan, run, logger, validate, network, board, batches_per_epoch, description, partner):
     """Validate, keep the weights if they are the best so far, and save the checkpoint."""
     values = {name: float(value) for name, value in validate().items()}
     value = values[plan.monitor]
@@ -197,6 +211,8 @@ def _validation(state, plan, run, logger, validate, network, board, batches_per_
         if better:
             state.best, state.best_step, state.wait = value, state.step, 0
             save_weights(network, run / "best.weights.h5")
+            if partner is not None:
+                partner.keep()
         else:
             state.wait += 1
         state.loss_sum, state.loss_count = 0.0, 0
@@ -217,13 +233,16 @@ def save_weights(network, path):
 class _State:
     """Where a training stands: everything that the next update depends on, in one file that is replaced at once."""
 
-    def __init__(self, path, model):
-        self.path, self.model = path, model
+    def __init__(self, path, model, more=()):
+        self.path, self.model, self.more, self.whole = path, model, more, True
         self.step, self.history, self.loss_sum, self.loss_count = 0, [], 0.0, 0
         self.best, self.best_step, self.wait, self.seconds = None, None, 0, 0.0
 
-    def stopped(self, plan):
-        return plan.patience is not None and self.wait >= plan.patience
+    def why_stop(self, plan, stop=None):
+        """Why training ends before its last update; None where it does not."""
+        if plan.patience is not None and self.wait >= plan.patience:
+            return f"{plan.monitor} did not improve for {self.wait} validations"
+        return stop(self.history) if stop is not None and self.history else None
 
     def due(self, plan):
         """Whether this step is one to validate after, and has not been: also after a kill in the middle of the validation."""
@@ -234,10 +253,10 @@ class _State:
         return self.step % plan.validate_every == 0 or self.step == plan.updates
 
     def _variables(self):
-        return [*self.model.variables, *self.model.optimizer.variables]  # weights, random seeds, optimiser
+        return [*self.model.variables, *self.model.optimizer.variables, *self.more]  # weights, random seeds, optimiser; the partner's
 
     def save(self):
-        scalars = {name: value for name, value in vars(self).items() if name not in ("path", "model")}
+        scalars = {name: value for name, value in vars(self).items() if name not in ("path", "model", "more", "whole")}
         arrays = {str(i): np.asarray(variable) for i, variable in enumerate(self._variables())}
         buffer = io.BytesIO()
         np.savez(buffer, state=np.array(json.dumps(scalars)), **arrays)

@@ -9,6 +9,7 @@ from se_keras import diet, metrics, mixing
 from se_keras.errors import UserError
 from se_keras.scores import Scorer
 from se_keras.stft import Stft, istft, magnitude, stft
+from se_keras.surrogate import PESQ
 
 RNG = np.random.default_rng(0)
 MASK = RNG.uniform(size=(50, 257)).astype(np.float32)
@@ -85,28 +86,28 @@ def test_labels_are_pesq_of_what_the_pair_stands_for_and_are_kept(rows, enhancer
     pairs = [diet.Pair(rows[0], "noisy"), diet.Pair(rows[0], "enhanced"), diet.Pair(rows[0], "perturbed", variant=1),
              diet.Pair(rows[0], "perturbed", variant=2), diet.Pair(rows[0], "clean")]
     with Scorer(["pesq_raw"], cache=tmp_path, workers=1) as scorer:
-        true = diet.label(pairs, [enhancer], scorer)
+        true = diet.label(pairs, [enhancer], scorer, PESQ)
         monkeypatch.setattr(enhancer, "masks", lambda magnitudes: pytest.fail("enhanced again"))
         monkeypatch.setattr(scorer, "score", lambda *arguments: pytest.fail("scored again"))
-        np.testing.assert_array_equal(diet.label(pairs, [enhancer], scorer), true)
+        np.testing.assert_array_equal(diet.label(pairs, [enhancer], scorer, PESQ), true)
     monkeypatch.undo()
     noisy, clean = mixing.pair(rows[0])
     spectra = [(stft(noisy), stft(clean))] * 2
     perturbed = [istft(spectra[0][0] * mask[..., None], len(noisy), Stft()) for mask in diet.pair_masks(pairs[2:4], spectra, [enhancer])]
     pesq = metrics.get("pesq_raw").function
     expected = [pesq(clean, noisy), pesq(clean, enhancer.enhance([noisy])[0]), *(pesq(clean, wave) for wave in perturbed), 4.5]
-    np.testing.assert_allclose(true, expected, atol=1e-4)
+    np.testing.assert_allclose(PESQ.from_score(true), expected, atol=1e-4)
     assert len(set(np.round(true, 4))) == 5
 
 
-def test_clean_speech_is_perfect_only_where_pesq_hears_speech(rows, enhancer, capsys):
-    """A piece that PESQ refuses has no score as clean speech either, and the reason is said."""
+def test_clean_speech_is_measured_too(rows, enhancer, capsys):
+    """Against itself: perfect, where PESQ hears speech; a piece that it refuses has no score, and the reason is said."""
     short = [dataclasses.replace(row, length=length) for row, length in ((rows[0], 2000), (rows[1], 16_000))]  # 1/8 s is refused
     pairs = [diet.Pair(row, kind) for row in short for kind in ("noisy", "clean")]
     with Scorer(["pesq_raw"], workers=1) as scorer:
-        true = diet.label(pairs, [enhancer], scorer)
-    assert np.isnan(true).tolist() == [True, True, False, False] and true[3] == 4.5
-    assert "labels: 1 of 4 without a score: " in capsys.readouterr().out
+        true = diet.label(pairs, [enhancer], scorer, PESQ)
+    assert np.isnan(true).tolist() == [True, True, False, False] and true[3] == 1.0
+    assert "labels: 2 of 4 without a score: " in capsys.readouterr().out
 
 
 def test_one_enhancer_masks_a_mixture_once_whatever_is_made_of_it(rows, enhancer, monkeypatch):
@@ -123,7 +124,7 @@ def test_pairs_without_a_score_are_left_out_and_none_at_all_is_an_error(rows, ca
     pairs = diet.diet(rows[:2], 0, clean_share=0)
     kept, values = diet.known(pairs, np.array([np.nan, 2.0], np.float32))
     assert kept == pairs[1:] and values == [2.0] and "1 of 2 pairs" in capsys.readouterr().out
-    with pytest.raises(UserError, match="refused every pair"):
+    with pytest.raises(UserError, match="no pair has a score"):
         diet.known(pairs, np.array([np.nan, np.nan], np.float32))
 
 

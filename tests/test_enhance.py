@@ -144,7 +144,7 @@ def test_ctrl_c_keeps_what_is_done(folder, tmp_path, monkeypatch, capsys):
 class Predictor:
     """A Quality-Net that predicts the degraded signal's level over its reference's, in bel: any mismatch shows."""
 
-    def predict_raw(self, pairs):
+    def predict_waves(self, pairs):
         return [np.log10(np.sum(np.square(degraded)) / np.sum(np.square(clean))) for degraded, clean in pairs]
 
 

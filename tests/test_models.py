@@ -196,7 +196,7 @@ def test_level_does_not_matter(blstm, dnn, quality_net, gain_db):
     for network in (blstm, dnn):
         masks = MaskEnhancer(network).masks([spectrum, gain * spectrum])
         np.testing.assert_allclose(masks[1], masks[0], atol=1e-3)
-    reference, scaled = QualityPredictor(quality_net).predict_raw([(noisy, clean), (gain * noisy, gain * clean)])
+    reference, scaled = QualityPredictor(quality_net).predict_waves([(noisy, clean), (gain * noisy, gain * clean)])
     assert scaled == pytest.approx(reference, abs=0.01)
 
 

@@ -293,8 +293,10 @@ FIGURES = {
     "predicted": lambda path: figures.predicted_against_true(PAIRS, path),
     "learning": lambda path: figures.learning_curve(HISTORY, path),
     "learning-negative": lambda path: figures.learning_curve(NEGATIVE, path),
-    "fig2": lambda path: figures.true_pesq_by_iteration(RUNS, path),
+    "fig2": lambda path: figures.true_by_iteration(RUNS, path),
     "fig5": lambda path: figures.predicted_and_true_by_iteration([0, 350, 700], [2.3, 2.8, 2.95], [2.3, 2.4, 2.2], path),
+    "fig5-runs": lambda path: figures.predicted_and_true_over_runs(
+        {"frozen": ([0, 350, 700], [2.3, 2.8, 2.95], [2.3, 2.4, 2.2]), "replay": ([0, 350, 700], [2.3, None, 2.8], [2.3, 2.6, 2.7])}, path),
     "fig5-gaps": lambda path: figures.predicted_and_true_by_iteration([0, 5, 10], [2.3, 2.5, 2.6], [2.3, None, 2.4], path, best=10),
     "spectrograms": lambda path: figures.spectrograms(WAVES, path, title="one"),
     "gain": lambda path: figures.gain_bars(make_scores(), path),

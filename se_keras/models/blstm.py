@@ -7,7 +7,8 @@ from se_keras.models.layers import Compression, LevelNormalization, UtteranceNor
 from se_keras.models.lstm import Bidirectional
 
 
-def blstm(bins=257, units=200, dense_units=300, dropout=0.0, mask_floor=0.0, compression="log", normalization="utterance", name="blstm"):
+def blstm(bins=257, units=200, dense_units=300, dropout=0.0, mask_floor=0.0, compression="log", normalization="utterance",
+          sigmoid="plain", name="blstm"):
     """Build the BLSTM ratio-mask estimator (Fu, Liao and Tsao 2019, section III; MetricGAN's enhancer has the same layers).
 
     Inputs: magnitude float32 `(batch, frames, bins)`, >= 0, at any level; frame_mask bool `(batch, frames)`, right-padded,
@@ -21,6 +22,8 @@ def blstm(bins=257, units=200, dense_units=300, dropout=0.0, mask_floor=0.0, com
         mask_floor: smallest value of the mask (MetricGAN 0.05, the letter names none).
         compression: scale of the input feature, one of `layers.COMPRESSIONS`, after the level is normalised.
         normalization: "utterance" for zero mean and unit variance of each bin over the utterance, or "none".
+        sigmoid: "plain", or "learnable" for MetricGAN+'s 1.2 sigmoid(slope z) with a slope of each bin (`LearnableSigmoid`): 257
+            parameters more, and a mask of up to 1.2.
         name: name of the model.
 
     Returns:
@@ -36,7 +39,10 @@ def blstm(bins=257, units=200, dense_units=300, dropout=0.0, mask_floor=0.0, com
     x = keras.layers.LeakyReLU(negative_slope=0.3, name="leaky_relu")(x)
     if dropout:
         x = keras.layers.Dropout(dropout, name="dropout")(x)
-    mask = keras.layers.Dense(bins, activation="sigmoid", name="mask")(x)
+    check_choice("sigmoid", sigmoid, ("plain", "learnable"))
+    mask = keras.layers.Dense(bins, activation="sigmoid" if sigmoid == "plain" else None, name="mask")(x)
+    if sigmoid == "learnable":
+        mask = LearnableSigmoid(name="learnable_sigmoid")(mask)
     if mask_floor:
         mask = MaskFloor(mask_floor, name="mask_floor")(mask)
     return keras.Model([magnitude, frame_mask], mask, name=name)
@@ -50,6 +56,33 @@ def mask_features(magnitude, frame_mask, compression, normalization):
     if normalization == "utterance":
         x = UtteranceNormalization(name="standardise")(x, frame_mask)
     return x
+
+
+@register
+class LearnableSigmoid(keras.layers.Layer):
+    """height * sigmoid(slope * z), the slope learned for each bin (Fu et al., "MetricGAN+", Interspeech 2021, equation 5).
+
+    Where it starts, at slope 1, it is a plain sigmoid times `height`. The slope stays at or below `steepest`, as in SpeechBrain's recipe.
+    """
+
+    def __init__(self, height=1.2, steepest=3.5, **kwargs):
+        super().__init__(**kwargs)
+        self.height, self.steepest = height, steepest
+        self.supports_masking = True  # the LSTMs' mask of time steps goes through
+
+    def build(self, shape):
+        steepest = self.steepest
+        self.slope = self.add_weight(shape=(shape[-1],), initializer="ones", name="slope",
+                                     constraint=lambda slope: keras.ops.minimum(slope, steepest))
+
+    def call(self, z):
+        return self.height * keras.ops.sigmoid(self.slope * z)
+
+    def compute_output_shape(self, shape):
+        return shape
+
+    def get_config(self):
+        return {**super().get_config(), "height": self.height, "steepest": self.steepest}
 
 
 @register

@@ -112,14 +112,15 @@ def learning_curve(history, path):
         return _save(figure, path)
 
 
-def true_pesq_by_iteration(runs, path, colours=None, last=30):
-    """The letter's Fig. 2: true validation PESQ against iteration, fine-tuning through Quality-Net beside going on with MSE.
+def true_by_iteration(runs, path, colours=None, last=30, label=_PESQ):
+    """The letter's Fig. 2: true validation score against iteration, fine-tuning through Quality-Net beside going on with MSE.
 
     Args:
-        runs: {name: (iteration `(n,)`, mean true raw PESQ on validation `(n,)`)}.
+        runs: {name: (iteration `(n,)`, mean true score on validation `(n,)`)}.
         path: of the PNG.
         colours: `palette` of the report.
         last: last iteration shown.
+        label: of the score, with its unit.
     """
     colours = colours or palette(runs)
     with matplotlib.rc_context(_STYLE):
@@ -128,32 +129,57 @@ def true_pesq_by_iteration(runs, path, colours=None, last=30):
             iteration, pesq = np.asarray(iteration), np.asarray(pesq, dtype=float)
             shown = (iteration <= last) & np.isfinite(pesq)
             axes.plot(iteration[shown], pesq[shown], marker=marker, markersize=4.5, color=colours[name], label=name)
-        axes.set(xlabel=_ITERATION, ylabel=f"True {_PESQ}, validation", title="Fine-tuning", xlim=(-0.02 * last, 1.02 * last))
+        axes.set(xlabel=_ITERATION, ylabel=f"True {label}, validation", title="Fine-tuning", xlim=(-0.02 * last, 1.02 * last))
         axes.legend()
         return _save(figure, path)
 
 
-def predicted_and_true_by_iteration(iteration, predicted, true, path, best=None):
-    """The letter's Fig. 5: predicted and true PESQ against iteration; where they part, Quality-Net is being fooled.
+def predicted_and_true_by_iteration(iteration, predicted, true, path, best=None, label=_PESQ):
+    """The letter's Fig. 5: predicted and true score against iteration; where they part, Quality-Net is being fooled.
 
     Args:
         iteration: `(n,)`, updates of the enhancer.
-        predicted, true: `(n,)`, mean raw PESQ on validation.
+        predicted, true: `(n,)`, mean score on validation.
         path: of the PNG.
-        best: iteration that was kept; by default that of the highest true PESQ.
+        best: iteration that was kept; by default that of the highest true score.
+        label: of the score, with its unit.
     """
     iteration, predicted, true = (np.asarray(values, dtype=float) for values in (iteration, predicted, true))
     best = iteration[np.nanargmax(true)] if best is None else best
     with matplotlib.rc_context(_STYLE):
         figure, axes = _figure(6.4, 3.8)
-        for values, label, line in ((predicted, "predicted by Quality-Net", {"color": _COLOURS[1], "linestyle": "--"}),
-                                    (true, "true", {"color": _COLOURS[0]})):
+        for values, name, line in ((predicted, "predicted by Quality-Net", {"color": _COLOURS[1], "linestyle": "--"}),
+                                   (true, "true", {"color": _COLOURS[0]})):
             given = np.isfinite(values)
-            axes.plot(iteration[given], values[given], label=label, **line)
+            axes.plot(iteration[given], values[given], label=name, **line)
         value = true[np.argmin(np.abs(iteration - best))]
         axes.plot([best], [value], "o", color=_COLOURS[0], label=f"kept: iteration {best:g}, true {value:.2f}")
-        axes.set(xlabel=_ITERATION, ylabel=f"{_PESQ}, validation", title="Predicted and true PESQ", xlim=(0, None))
+        axes.set(xlabel=_ITERATION, ylabel=f"{label}, validation", title="Predicted and true score", xlim=(0, None))
         axes.legend()
+        return _save(figure, path)
+
+
+def predicted_and_true_over_runs(runs, path, colours=None, label=_PESQ):
+    """The letter's Fig. 5 for several runs: each has one colour, predicted dashed, true solid.
+
+    Args:
+        runs: {name: (iteration, predicted, true)}, `(n,)` each, mean score on validation.
+        path: of the PNG.
+        colours: `palette` of the report.
+        label: of the score, with its unit.
+    """
+    colours = colours or palette(runs)
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _figure(6.8, 4.2)
+        for name, line in runs.items():
+            iteration, predicted, true = (np.asarray(values, dtype=float) for values in line)
+            for values, style in ((true, {"linestyle": "-", "label": name}), (predicted, {"linestyle": "--"})):
+                given = np.isfinite(values)
+                axes.plot(iteration[given], values[given], color=colours[name], **style)
+        axes.plot([], [], color="black", linestyle="--", label="predicted by Quality-Net")
+        axes.plot([], [], color="black", label="true")
+        axes.set(xlabel=_ITERATION, ylabel=f"{label}, validation", title="Predicted and true score", xlim=(0, None))
+        figure.legend(loc="outside upper center", ncols=2)
         return _save(figure, path)
 
 

@@ -1,0 +1,91 @@
+"""Predicted beside true scores: is the enhancer getting better, or is Quality-Net being fooled?"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from se_keras import audio, evaluation, files, mixing
+from se_keras.enhancer import MaskEnhancer
+
+
+class HonestValidation:
+    """Predicted and true scores of an enhancer, side by side: called while it is fine-tuned.
+
+    Its values: each metric of the scorer; `true`, the target's value in its own unit, and `predicted`, the same as Quality-Net sees
+    it; `gap`, predicted - true; `left_out`, how many rows a metric refused, which are left out of all averages.
+
+    Args:
+        network: the mask network that is trained.
+        predictor: `QualityPredictor` around the Quality-Net that it is trained through.
+        rows: validation rows.
+        scorer: `scores.Scorer` that measures the target's metrics, and others beside.
+    """
+
+    def __init__(self, network, predictor, rows, scorer):
+        self.network, self.predictor, self.rows, self.scorer = network, predictor, rows, scorer
+
+    def __call__(self):
+        results, true, predicted = self.by_row()
+        values = evaluation.means(results, self.scorer.names, true=true, predicted=predicted)
+        return {**values, "gap": values["predicted"] - values["true"]}
+
+    def by_row(self):
+        """(rows of scores, true, predicted) of each validation row."""
+        enhancer = MaskEnhancer(self.network, self.predictor.config)  # a new one each time: its fingerprint is of these weights
+        results = evaluation.score_system(self.rows, enhancer, self.scorer, progress=False)
+        target = self.predictor.target
+        true = [float(target.from_score(target.to_score(result))) for result in results]
+        return results, true, self.predictor(enhancer, self.rows)
+
+    def write_worst(self, folder, count=10):
+        """The rows whose predicted score stands highest above the true one, to be listened to.
+
+        Args:
+            folder: gets worst.csv (rank, id, speaker, noise_type, snr_db, true, predicted, gap) and, of each,
+                RANK-{noisy,enhanced,clean}.wav, the three with one gain where one of them would clip.
+            count: how many.
+
+        Returns:
+            The path of worst.csv.
+        """
+        folder = Path(folder)
+        _, true, predicted = self.by_row()
+        gaps = np.asarray(predicted) - np.asarray(true)
+        known = np.flatnonzero(np.isfinite(gaps))
+        worst = known[np.argsort(-gaps[known], kind="stable")[:count]]
+        enhancer = MaskEnhancer(self.network, self.predictor.config)
+        records = []
+        for rank, number in enumerate(worst, start=1):
+            row = self.rows[number]
+            noisy, clean = mixing.pair(row)
+            waves = {"noisy": noisy, "enhanced": enhancer.enhance([noisy])[0], "clean": clean}
+            gain = min(1.0, 0.99 / max(np.abs(wave).max() for wave in waves.values()))
+            for name, wave in waves.items():
+                audio.write(folder / f"{rank:02d}-{name}.wav", gain * wave)
+            records.append({"rank": rank, "id": row.id, "speaker": row.speaker, "noise_type": row.noise_type, "snr_db": row.snr_db,
+                            "true": true[number], "predicted": predicted[number], "gap": gaps[number]})
+        with files.replacing(folder / "worst.csv") as temporary:
+            pd.DataFrame(records).to_csv(temporary, index=False, float_format="%.4f")
+        return folder / "worst.csv"
+
+
+def fooled(history, validations=3):
+    """Why to stop, in words, where the enhancer fools Quality-Net; None while it does not.
+
+    It does when, at each of the last `validations` validations, the predicted score stands above what it was at the best true
+    score, and the true one below: what has been learned since pleases Quality-Net alone.
+
+    Args:
+        history: list of dicts with `update`, `true`, `predicted`.
+        validations: how many in a row; 0 never stops.
+    """
+    best = max(range(len(history)), key=lambda number: history[number]["true"])
+    since, start = history[best + 1:][-validations:] if validations else [], history[best]
+    if not validations or len(since) < validations:
+        return None
+    if not all(row["predicted"] > start["predicted"] and row["true"] < start["true"] for row in since):
+        return None
+    last = since[-1]
+    return (f"Quality-Net is fooled since iteration {start['update']}: predicted {start['predicted']:.3f} -> {last['predicted']:.3f}, "
+            f"true {start['true']:.3f} -> {last['true']:.3f}; the weights of iteration {start['update']} are kept")

@@ -1,0 +1,245 @@
+"""Quality-Net learns on while the enhancer is fine-tuned: the two take turns, so that what fools the one of now is scored and learned.
+
+The stages of a round have MetricGAN's names (Fu et al., "MetricGAN", ICML 2019, algorithm 1; "MetricGAN+", Interspeech 2021, section 2.2):
+current, Quality-Net learns how the enhancer's outputs of now truly score; historical, it learns again from those of earlier rounds;
+and then the enhancer is trained through it (`training.train`).
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from se_keras import diet, files, manifest, mixing
+from se_keras.enhancer import MaskEnhancer, pad_frames
+from se_keras.stft import stft
+from se_keras.surrogate import see
+
+STAGES = ("current", "historical")
+
+
+@dataclass(frozen=True)
+class Turns:
+    """How Quality-Net and the enhancer take turns.
+
+    Attributes:
+        every: updates of the enhancer in a round.
+        sample: mixtures scored a round: the first of those that the enhancer is about to train on.
+        stages: what Quality-Net learns from in a round, in order, each "current" or "historical".
+        history_share: how much of the history a historical stage shows, drawn anew each time.
+        history_pairs: pairs that the history holds at most; the oldest rounds go first.
+        enhancer_first: whether the enhancer has the first turn (MetricGAN), instead of Quality-Net (MetricGAN+).
+        batch: pairs in an update of Quality-Net.
+        siblings, contrast: of `losses.quality.score_loss`.
+        diet: further arguments of `diet.diet`: what is shown of each mixture.
+        seed: of all draws.
+    """
+
+    every: int = 20
+    sample: int = 24
+    stages: tuple = ("historical", "current")
+    history_share: float = 0.2
+    history_pairs: int = 1000
+    enhancer_first: bool = False
+    batch: int = 4
+    siblings: int = 2
+    contrast: float = 3.0
+    diet: dict = dataclasses.field(default_factory=dict)
+    seed: int = 0
+
+
+class QualityRounds:
+    """Quality-Net's turns, as the `partner` of `training.train`.
+
+    It trains its own copy of the network, and at the end of a turn hands the weights to the frozen one behind the enhancer.
+
+    Args:
+        network: the mask network that is fine-tuned.
+        quality_net: compiled Quality-Net that learns.
+        predictor: `surrogate.QualityPredictor` around the frozen one.
+        feed: `dataset.Feed` that the enhancer trains on.
+        scorer: measures `predictor.target.metrics`.
+        turns: `Turns`.
+        run: run folder; the history lies in run/history, Quality-Net's weights beside the best enhancer's in run/quality-net.
+        logger: of the run.
+    """
+
+    def __init__(self, network, quality_net, predictor, feed, scorer, turns, run, logger):
+        self.network, self.quality_net, self.predictor, self.feed, self.scorer = network, quality_net, predictor, feed, scorer
+        self.turns, self.folder, self.logger = turns, Path(run) / "quality-net", logger
+        self.history = History(Path(run) / "history", turns.history_pairs)
+        quality_net.optimizer.build(quality_net.trainable_variables)
+
+    @property
+    def variables(self):
+        """What a checkpoint must hold of Quality-Net: weights and optimiser. The history is found again on disk."""
+        return [*self.quality_net.variables, *self.quality_net.optimizer.variables]
+
+    def due(self, step):
+        """Whether a round begins before the enhancer's update `step`."""
+        return step % self.turns.every == 0 and (step > 0 or not self.turns.enhancer_first)
+
+    def keep(self):
+        """Quality-Net as it is now, kept beside the enhancer's best weights."""
+        from se_keras.training import save_weights
+
+        save_weights(self.predictor.network, self.folder / "best.weights.h5")
+
+    def __call__(self, step):
+        number = step // self.turns.every
+        rng = np.random.default_rng([self.turns.seed, number])
+        pairs, spectra, masks, pending = self._score_current(step, number)
+        past = self.history.before(number)
+        losses, current = [], None
+        for stage in self.turns.stages:
+            if stage == "historical":  # while the scoring processes work on the current ones, where it comes first
+                losses += self._learn(*self._drawn(past, rng), rng)
+            else:
+                current = current or self._scored(pairs, spectra, masks, pending)
+                losses += self._learn(*current, rng)
+        current = current or self._scored(pairs, spectra, masks, pending)
+        self.history.add(number, pairs, masks, self._scores(pending))
+        self.predictor.network.set_weights(self.quality_net.get_weights())
+        self.logger.info("round %d: %d current pairs, %d in the history, Quality-Net's loss %s over %d updates", number, len(current[1]),
+                         len(past), f"{np.mean(losses):.5f}" if losses else "none", len(losses))
+
+    def _score_current(self, step, number):
+        """The round's pairs with their spectra and masks, and their scores on the way."""
+        rows = []
+        for k in range(step, step + self.turns.every):
+            if len(rows) >= self.turns.sample:
+                break
+            rows += self.feed.cut_rows(k)
+        enhancer = MaskEnhancer(self.network, self.predictor.config)  # a new one each round: its fingerprint is of these weights
+        pairs = diet.diet(rows[:self.turns.sample], 1, seed=self.turns.seed + 1000 * (number + 1), **self.turns.diet)
+        spectra = [tuple(stft(wave, self.predictor.config) for wave in mixing.pair(pair.row)) for pair in pairs]
+        masks = diet.pair_masks(pairs, spectra, [enhancer])
+        pending = [self.scorer.submit(job) for job in diet.jobs(pairs, [enhancer])]
+        return pairs, spectra, masks, pending
+
+    def _scores(self, pending):
+        return np.array([self.predictor.target.to_score(job.result()) for job in pending], np.float32)
+
+    def _scored(self, pairs, spectra, masks, pending):
+        """(pairs, what Quality-Net is shown of them, scores), without those that have no score."""
+        scores = self._scores(pending)
+        shown = see(pairs, spectra, masks, self.predictor.config, self.predictor.representation)
+        known = np.flatnonzero(np.isfinite(scores))
+        return [pairs[i] for i in known], [shown[i] for i in known], scores[known]
+
+    def _drawn(self, past, rng):
+        """As `_scored`, of a share of the history. Mixtures are drawn, so that siblings come together."""
+        mixtures = {}
+        for entry in past:
+            mixtures.setdefault((entry.round, entry.pair.row), []).append(entry)
+        groups = list(mixtures.values())
+        wanted, drawn = round(self.turns.history_share * len(past)), []
+        for place in rng.permutation(len(groups)):
+            if len(drawn) >= wanted:
+                break
+            drawn += groups[place]
+        pairs, config = [entry.pair for entry in drawn], self.predictor.config
+        spectra = [tuple(stft(wave, config) for wave in mixing.pair(pair.row)) for pair in pairs]
+        shown = see(pairs, spectra, [entry.mask() for entry in drawn], config, self.predictor.representation)
+        return pairs, shown, np.array([entry.score for entry in drawn], np.float32)
+
+    def _learn(self, pairs, shown, scores, rng):
+        """One pass of Quality-Net over pairs; the loss of each update."""
+        losses = []
+        batches = families(pairs, self.turns.siblings, self.turns.batch, rng)
+        for chosen in tqdm(batches, desc="quality-net", unit="update", leave=False):
+            degraded, frame_mask = pad_frames([shown[i][0] for i in chosen])
+            clean, _ = pad_frames([shown[i][1] for i in chosen])
+            x = {"degraded": degraded, "clean": clean, "frame_mask": frame_mask}
+            self.quality_net.reset_metrics()
+            losses.append(float(self.quality_net.train_on_batch(x, scores[chosen][:, None])))
+        return losses
+
+
+def families(pairs, siblings, batch, rng):
+    """Batches that show every pair once, `siblings` pairs of one mixture side by side.
+
+    Args:
+        pairs: list of `diet.Pair`.
+        siblings: pairs of one mixture that stand together; where its number of pairs is no multiple, some come twice.
+        batch: pairs a batch, a multiple of `siblings`; the last one may hold fewer.
+        rng: numpy Generator of the order.
+
+    Returns:
+        list of int arrays, numbers of pairs.
+    """
+    mixtures = {}
+    for number, pair in enumerate(pairs):
+        mixtures.setdefault(pair.row, []).append(number)
+    groups = []
+    for numbers in mixtures.values():
+        numbers = rng.permutation(numbers)
+        numbers = np.resize(numbers, -(-len(numbers) // siblings) * siblings)  # the first ones again
+        groups += list(numbers.reshape(-1, siblings))
+    groups = [groups[place] for place in rng.permutation(len(groups))]
+    size = batch // siblings
+    return [np.concatenate(groups[start:start + size]) for start in range(0, len(groups), size)]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A pair of an earlier round: its mask as the enhancer of then estimated it, and its score."""
+
+    round: int
+    pair: diet.Pair
+    score: float
+    path: Path
+    place: int
+
+    def mask(self):
+        """float32 `(frames, bins)`, kept in 16 bits."""
+        with np.load(self.path) as stored:
+            return stored[f"mask_{self.place}"].astype(np.float32)
+
+
+class History:
+    """Pairs of earlier rounds on disk: one file a round, the oldest deleted where there are too many.
+
+    A file holds the rows, masks and scores of a round's masked pairs; a mixture is made again when it is drawn. A round that is
+    taken again, after a kill, writes the same file again.
+
+    Args:
+        folder: created where absent.
+        most_pairs: the bound.
+    """
+
+    def __init__(self, folder, most_pairs):
+        self.folder, self.most_pairs = Path(folder), most_pairs
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def add(self, number, pairs, masks, scores):
+        """Keep the masked pairs of round `number` that have a score."""
+        kept = [i for i, pair in enumerate(pairs) if pair.masked and np.isfinite(scores[i])]
+        entries = [{"row": dataclasses.asdict(pairs[i].row), "kind": pairs[i].kind, "variant": pairs[i].variant, "score": float(scores[i])}
+                   for i in kept]
+        arrays = {f"mask_{place}": masks[i].astype(np.float16) for place, i in enumerate(kept)}
+        with files.replacing(self._path(number)) as temporary, open(temporary, "wb") as file:
+            np.savez(file, entries=np.array(json.dumps(entries)), **arrays)
+
+    def before(self, number):
+        """`Entry`s of the rounds before `number`, the newest rounds that fit into the bound; older files are deleted."""
+        kept, full = [], False
+        for path in sorted(self.folder.glob("round_*.npz"), reverse=True):
+            of = int(path.stem.removeprefix("round_"))
+            if of >= number:  # of rounds that a kill has undone
+                continue
+            with np.load(path) as stored:
+                entries = json.loads(str(stored["entries"]))
+            full = full or len(kept) + len(entries) > self.most_pairs
+            if full:
+                path.unlink()
+                continue
+            kept += [Entry(of, diet.Pair(manifest.Utterance(**entry["row"]), entry["kind"], variant=entry["variant"]), entry["score"], path,
+                           place) for place, entry in enumerate(entries)]
+        return kept
+
+    def _path(self, number):
+        return self.folder / f"round_{number:05d}.npz"

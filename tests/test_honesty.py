@@ -1,0 +1,58 @@
+"""Predicted beside true scores: averages, the rule that stops a run, and the worst gaps to listen to."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile as sf
+
+from se_keras import honesty, models, surrogate
+
+
+class Given:
+    """Stands in for a scorer: raw PESQ by the row's number in the order asked; None is a refusal."""
+
+    names = ("pesq_raw",)
+
+    def __init__(self, values):
+        self.values = values
+
+    def lookup(self, recipes, ids=None):
+        return [{"pesq_raw": value, "error": None if value is not None else "refused"} for value in self.values]
+
+
+@pytest.fixture
+def validation(rows, enhancer, monkeypatch):
+    """Four rows; the third has no true score."""
+    monkeypatch.setattr(surrogate.QualityPredictor, "__call__", lambda self, system, rows: [2.0, 2.6, 100.0, 3.0])
+    predictor = surrogate.QualityPredictor(models.build("quality_net", filters=((2, 5),)))
+    return honesty.HonestValidation(enhancer.network, predictor, rows[:4], Given([1.5, 2.5, None, 2.3]))
+
+
+def test_predicted_and_true_are_averaged_over_the_same_mixtures(validation):
+    values = validation()
+    assert values == pytest.approx({"pesq_raw": 2.1, "true": 2.1, "predicted": 7.6 / 3, "left_out": 1, "gap": 7.6 / 3 - 2.1})
+
+
+def test_the_worst_gaps_can_be_listened_to(validation, rows, tmp_path):
+    table = pd.read_csv(validation.write_worst(tmp_path / "worst", count=2))
+    assert table["id"].tolist() == [rows[3].id, rows[0].id] and table["rank"].tolist() == [1, 2]
+    assert table["gap"].tolist() == pytest.approx([0.7, 0.5], abs=1e-4)
+    assert {path.name for path in (tmp_path / "worst").glob("*.wav")} == {
+        f"{rank:02d}-{name}.wav" for rank in (1, 2) for name in ("noisy", "enhanced", "clean")}
+    wave, rate = sf.read(tmp_path / "worst" / "01-clean.wav")
+    assert rate == 16_000 and len(wave) == rows[3].used_samples and np.abs(wave).max() > 0.1
+
+
+def history(*scores):
+    return [{"update": 10 * number, "true": true, "predicted": predicted} for number, (true, predicted) in enumerate(scores)]
+
+
+def test_fooled_is_predicted_up_and_true_down_since_the_best():
+    best, worse = (2.4, 2.5), [(2.39, 2.6), (2.35, 2.7), (2.3, 2.8)]
+    assert honesty.fooled(history((2.3, 2.4), best, *worse), 4) is None
+    reason = honesty.fooled(history((2.3, 2.4), best, *worse), 3)
+    assert "fooled since iteration 10" in reason and "2.500 -> 2.800" in reason and "2.400 -> 2.300" in reason
+    assert honesty.fooled(history((2.3, 2.4), best, *worse), 0) is None              # never
+    assert honesty.fooled(history(best, *worse[:2], (2.3, 2.45)), 3) is None         # Quality-Net has noticed
+    assert honesty.fooled(history(best, *worse[:2], (2.41, 2.9)), 3) is None         # it was no trick
+    assert honesty.fooled(history((2.3, 2.4)), 3) is None

@@ -1,0 +1,165 @@
+"""Quality-Net and the enhancer in turns: what is shown, what is kept, and that an interrupted run ends like a whole one."""
+
+import dataclasses
+import logging
+
+import numpy as np
+import pytest
+
+from se_keras import diet, models, rounds, surrogate, training
+from se_keras.dataset import Feed
+from se_keras.losses.quality import score_loss
+from se_keras.scores import Scorer
+
+LOGGER = logging.getLogger("test_rounds")
+
+
+@pytest.fixture(scope="module")
+def labeller(tmp_path_factory):
+    with Scorer(["pesq_raw"], cache=tmp_path_factory.mktemp("scores"), workers=1) as scorer:
+        yield scorer
+
+
+def joint(rows, labeller, run, **turns):
+    """A tiny fine-tuning with Quality-Net's turns: (rounds.QualityRounds, go), where go() trains and gives the history."""
+    training.seed_everything(3)
+    network, frozen, learner = models.build("dnn", units=8), *(models.build("quality_net", filters=((2, 5), (3, 9))) for _ in range(2))
+    learner.set_weights(frozen.get_weights())
+    predictor = surrogate.QualityPredictor(frozen)
+    combined = surrogate.combined_model(network, frozen)
+    training.compile_model(combined, training.optimizer("rmsprop", 1e-3), surrogate.quality_objective)
+    training.compile_model(learner, training.optimizer("adam", 1e-3), lambda y_true, y_pred: score_loss(y_pred, y_true, 2, 1.0))
+    feed = Feed(rows, 2, seed=1, crop_s=0.5)
+    turns = rounds.Turns(**{"every": 2, "sample": 3, "history_share": 0.5, "diet": {"perturbed": 1}, **turns})
+    partner = rounds.QualityRounds(network, learner, predictor, feed, labeller, turns, run, LOGGER)
+    plan = training.Plan(updates=6, validate_every=3, learning_rate=1e-3, monitor="value", higher_is_better=True, checkpoint_s=1e9)
+
+    def go():
+        return training.train(combined, feed, surrogate.combined_batch, plan, run, LOGGER,
+                              lambda: {"value": float(np.sum(network.get_weights()[-1]))}, network, partner=partner)
+
+    return partner, go
+
+
+def test_families_show_every_pair_and_keep_siblings_together(rows):
+    pairs = diet.diet(rows[:5], 1, perturbed=1, clean_share=0.5)  # three or four pairs a mixture
+    for siblings in (1, 2, 3):
+        batches = rounds.families(pairs, siblings, 2 * siblings, np.random.default_rng(0))
+        assert set(np.concatenate(batches)) == set(range(len(pairs)))
+        assert all(len(batch) == 2 * siblings for batch in batches[:-1])
+        for family in np.concatenate(batches).reshape(-1, siblings):
+            assert len({pairs[i].row for i in family}) == 1 and len(set(family)) == siblings
+
+
+def test_history_is_bounded_newest_first_and_forgets_what_a_kill_has_undone(rows, tmp_path):
+    history = rounds.History(tmp_path, most_pairs=5)
+    pairs = [diet.Pair(rows[0], "noisy"), diet.Pair(rows[0], "enhanced"), diet.Pair(rows[1], "perturbed", variant=2)]
+    rng = np.random.default_rng(0)
+    masks = {number: [None, *rng.random((2, 7, 257), np.float32)] for number in range(4)}
+    for number in range(4):
+        history.add(number, pairs, masks[number], np.array([0.1, 0.2, 0.3 if number else np.nan]))
+    kept = history.before(4)
+    assert [(entry.round, entry.pair, entry.score) for entry in kept] == [
+        (3, pairs[1], 0.2), (3, pairs[2], 0.3), (2, pairs[1], 0.2), (2, pairs[2], 0.3)]  # noisy speech has no mask to remember
+    np.testing.assert_allclose(kept[1].mask(), masks[3][2], atol=5e-4)  # 16 bits
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["round_00002.npz", "round_00003.npz"]
+    history.add(1, pairs, masks[1], np.array([0.1, 0.2, 0.3]))
+    assert {entry.round for entry in history.before(2)} == {1}
+    history.add(0, pairs, masks[0], np.array([0.1, 0.2, np.nan]))
+    assert len(history.before(1)) == 1  # without a score, nothing to remember
+
+
+@pytest.mark.parametrize(("enhancer_first", "steps"), [(False, [0, 2, 4]), (True, [2, 4])])
+def test_whose_turn_it_is(rows, labeller, tmp_path, enhancer_first, steps):
+    partner, _ = joint(rows, labeller, tmp_path, enhancer_first=enhancer_first)
+    assert [step for step in range(6) if partner.due(step)] == steps
+
+
+def test_a_round_teaches_quality_net_alone_and_hands_it_over(rows, labeller, tmp_path):
+    """The mixtures are those that the enhancer is about to train on; the enhancer itself is not touched."""
+    partner, _ = joint(rows, labeller, tmp_path, stages=("current", "historical", "current"))
+    enhancer, before = partner.network.get_weights(), partner.quality_net.get_weights()
+    partner(0)
+    after = partner.quality_net.get_weights()
+    assert any(not np.array_equal(old, new) for old, new in zip(before, after, strict=True))
+    for handed, own in zip(partner.predictor.network.get_weights(), after, strict=True):
+        np.testing.assert_array_equal(handed, own)
+    for old, new in zip(enhancer, partner.network.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    kept = partner.history.before(1)
+    coming = [row for k in (0, 1) for row in partner.feed.cut_rows(k)][:3]
+    assert {entry.pair.row.id for entry in kept} == {row.id for row in coming} and len(kept) == 6  # enhanced and perturbed
+    assert all(entry.pair.row.length == 8000 for entry in kept)
+
+
+def test_quality_net_learns_from_the_past_while_the_present_is_scored(rows, labeller, tmp_path, monkeypatch):
+    partner, _ = joint(rows, labeller, tmp_path)
+    partner(0)
+    said, submit, learn = [], labeller.submit, partner._learn
+
+    class Watched:
+        def __init__(self, job):
+            self.job = submit(job)
+            said.append("begun")
+
+        def result(self):
+            said.append("waited for")
+            return self.job.result()
+
+    monkeypatch.setattr(labeller, "submit", Watched)
+    monkeypatch.setattr(partner, "_learn", lambda pairs, *others: said.append(f"learned {len(pairs)}") or learn(pairs, *others))
+    partner(2)
+    order = list(dict.fromkeys(said))
+    assert order[:3] == ["begun", "learned 4", "waited for"]  # half of six past pairs, whole mixtures: four
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(rows, labeller, tmp_path_factory):
+    """A whole run: (rounds.QualityRounds, history); its folder is `partner.folder.parent`."""
+    partner, go = joint(rows, labeller, tmp_path_factory.mktemp("whole"))
+    return partner, go()
+
+
+@pytest.mark.parametrize("when", ["in a round", "between"])
+def test_an_interrupted_run_ends_like_a_whole_one(rows, labeller, uninterrupted, tmp_path, monkeypatch, when):
+    whole, expected = uninterrupted
+    interrupted, go = joint(rows, labeller, tmp_path / "interrupted")
+    if when == "in a round":
+        learn, passes = interrupted._learn, []
+
+        def stop(*arguments):
+            passes.append(learn(*arguments))
+            if len(passes) == 4:  # the last pass of the round before update 2: weights are half-way
+                raise KeyboardInterrupt
+            return passes[-1]
+
+        monkeypatch.setattr(interrupted, "_learn", stop)
+    else:
+        monkeypatch.setattr(interrupted, "due", lambda step: (_ for _ in ()).throw(KeyboardInterrupt) if step == 3 else step in (0, 2))
+    with pytest.raises(KeyboardInterrupt):
+        go()
+    resumed, go = joint(rows, labeller, tmp_path / "interrupted")
+    found = go()
+    assert [row["update"] for row in found] == [row["update"] for row in expected] == [3, 6]
+    for name in ("network", "quality_net"):
+        for one, other in zip(getattr(whole, name).get_weights(), getattr(resumed, name).get_weights(), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
+
+
+def test_pairs_without_a_score_are_not_learned(rows, labeller, tmp_path, caplog):
+    """A piece under a quarter second has no PESQ; a round that holds nothing else changes nothing and says so."""
+    short = [dataclasses.replace(row, length=3000) for row in rows[:2]]
+    partner, _ = joint(short, labeller, tmp_path)
+    before = partner.quality_net.get_weights()
+    with caplog.at_level(logging.INFO, LOGGER.name):
+        partner(0)
+    assert all(np.array_equal(old, new) for old, new in zip(before, partner.quality_net.get_weights(), strict=True))
+    assert "0 current pairs" in caplog.text and partner.history.before(1) == []
+
+
+def test_the_best_enhancer_has_its_quality_net_beside_it(uninterrupted):
+    partner, history = uninterrupted
+    assert any(row["best"] for row in history) and (partner.folder.parent / "best.weights.h5").is_file()
+    kept = models.build("quality_net", filters=((2, 5), (3, 9)))
+    kept.load_weights(partner.folder / "best.weights.h5")
+    assert [weight.shape for weight in kept.get_weights()] == [weight.shape for weight in partner.quality_net.get_weights()]
