@@ -77,10 +77,30 @@ def test_a_run_folder_tells_its_whole_story(root):
 
 def test_fine_tuning_keeps_the_best_by_true_pesq(root, said):
     history = pd.read_csv(root / "tuned" / "history.csv")
-    assert {"predicted", "pesq_raw", "stoi", "si_sdr"} <= set(history.columns)
-    best = history.loc[history["pesq_raw"].idxmax()]
-    assert f"best pesq_raw {best['pesq_raw']:.5g} at update {best['update']}" in said["finetune"]
+    assert {"predicted", "true", "gap", "pesq_raw", "stoi", "si_sdr"} <= set(history.columns)
+    assert history["true"].tolist() == history["pesq_raw"].tolist()  # the target, in its own unit
+    best = history.loc[history["true"].idxmax()]
+    assert f"best true {best['true']:.5g} at update {best['update']}" in said["finetune"]
     assert (root / "tuned" / "predicted_and_true.png").is_file()
+    assert len(list((root / "tuned" / "worst").glob("*-enhanced.wav"))) == len(pd.read_csv(root / "tuned" / "worst" / "worst.csv"))
+
+
+def test_quality_net_learns_on_and_is_kept_beside_the_enhancer(root, said, tmp_path, capsys):
+    """Replay from the trained Quality-Net, then MetricGAN+'s preset, whose own begins from nothing; each resumes to more iterations."""
+    common = ["--data", root / "data", "--enhancer", root / "mse", "--validate-every", "2", "--workers", "1", "--round", "2", "--sample",
+              "2", "--compare", root / "tuned"]
+    for out, arguments in ((tmp_path / "replay", ["--quality-net", root / "quality-net", "--update", "replay", "--batch", "2"]),
+                           (tmp_path / "metricgan", ["--preset", "metricgan-plus", "--model-args", '{"bins": 257}', "--quality-args",
+                                                     '{"filters": [[2, 5]], "batch_normalization": true}'])):
+        for iterations in (2, 4):
+            finetune.main([str(argument) for argument in [*common, *arguments, "--out", out, "--iterations", iterations]])
+        history = pd.read_csv(out / "history.csv")
+        assert history["update"].tolist() == [0, 2, 4]
+        assert "round 1: " in (out / "run.log").read_text() and len(list((out / "history").iterdir())) == 2
+        predictor = pretrained.load_quality_net(out / "quality-net")
+        assert predictor.representation == ("wave" if out.name == "metricgan" else "mask")
+        assert (out / "predicted_and_true_over_runs.png").is_file() and (out / "true.png").is_file()
+        assert "best true" in capsys.readouterr().out
 
 
 def test_the_report(root, said):
@@ -152,7 +172,13 @@ BAD_TUNING = {
     "unknown compression": (["--data", "{data}", "--enhancer", "{mse}", "--quality-net", "{quality_net}", "--loss", "mse",
                              "--compression", "cube"], "unknown --compression 'cube'; known: magnitude"),
     "no fine-tuning to compare with": (["--data", "{data}", "--enhancer", "{mse}", "--quality-net", "{quality_net}", "--compare",
-                                        "{quality_net}"], "its history holds no pesq_raw; --compare takes another fine-tuning"),
+                                        "{quality_net}"], "its history holds no true scores; --compare takes other fine-tunings"),
+    "a new Quality-Net that is taught nothing": (["--data", "{data}", "--enhancer", "{mse}", "--quality-net", "new"],
+                                                "--quality-net new knows nothing, and --update frozen would teach it nothing"),
+    "Quality-Net learns what nobody asks": (["--data", "{data}", "--enhancer", "{mse}", "--quality-net", "{quality_net}", "--loss", "mse",
+                                             "--update", "replay"], "--loss mse does not ask Quality-Net"),
+    "pairs that fill no batch": (["--data", "{data}", "--enhancer", "{mse}", "--quality-net", "{quality_net}", "--update", "replay",
+                                  "--quality-batch", "3"], "--quality-batch 3 does not hold whole groups of --siblings 2"),
     "no run to compare with": (["--data", "{data}", "--enhancer", "{mse}", "--quality-net", "{quality_net}", "--compare", "{new}"],
                                "holds no history of a training"),
 }
