@@ -57,7 +57,7 @@ def arguments(argv):
     parser.add_argument("--limit", type=cli.positive_int, metavar="N", help="score N utterances only, each SNR and noise type in its share")
     parser.add_argument("--metrics", nargs="+", default=list(metrics.NAMES), metavar="METRIC",
                         help="of " + ", ".join(metrics.NAMES))
-    parser.add_argument("--quality-net", metavar="NAME|RUN", help="predict raw PESQ with this Quality-Net, beside the true one")
+    parser.add_argument("--quality-net", metavar="NAME|RUN", help="what this Quality-Net predicts, beside the truth")
     parser.add_argument("--workers", type=cli.positive_int, metavar="N", help="processes that score; one a core where not given")
     parser.add_argument("--on-error", choices=("row", "fail"), default="row",
                         help="what a metric refuses (silence, under a quarter second): a row with its reason, or stop")
@@ -83,6 +83,8 @@ def main(argv=None):
     for system, name in zip(systems, distinct_names([system.name for system in systems], args.systems), strict=True):
         system.name = name
     predictor = pretrained.load_quality_net(args.quality_net) if args.quality_net else None
+    if predictor:
+        chosen = [metrics.get(name) for name in dict.fromkeys([*args.metrics, *predictor.target.metrics])]
     cli.check_writable(out)
 
     rows = evaluation.subset(every, args.limit)
@@ -101,7 +103,7 @@ def main(argv=None):
     about = {metric.name: {"scale": metric.scale, "range": list(metric.range), "higher_is_better": metric.higher_is_better,
                            "version": metric.version} for metric in chosen}
     summary = report.write(table, out, comparisons([system.name for system in systems]), about, waves,
-                           f"{row.id}: {row.noise_type}{level}", note)
+                           f"{row.id}: {row.noise_type}{level}", note, **({"target": predictor.target.label} if predictor else {}))
     print(tables.terminal(summary))
     print(f"report: {out}")
 

@@ -22,25 +22,29 @@ def evaluate(rows, systems, scorer, out_csv, batch_size=16, predictor=None, limi
         scorer: an open `scores.Scorer`; its metrics become columns.
         out_csv: path of the table, written at the end, atomically.
         batch_size: utterances enhanced at a time.
-        predictor: callable (system, rows) -> list of Quality-Net's predicted raw PESQ (float or None), called once a system,
-            after its scores; None for no predictions.
+        predictor: `surrogate.QualityPredictor`, called once a system, after its scores; the scorer must measure its target's
+            metrics. None for no predictions.
         limit: number of utterances, chosen by `subset`; None for all.
         progress: show progress bars.
 
     Returns:
         DataFrame as written: id, system, speaker, noise_type, snr_db, clean (the clean utterance, "speaker/file"), each
-        metric, predicted, error ("" where there is none); system by system, each in the manifest's order.
+        metric, target (what Quality-Net should predict, in its unit), predicted, error ("" where there is none); system by
+        system, each in the manifest's order.
     """
     rows = subset(rows, limit)
     records = []
     for system in systems:
         results = score_system(rows, system, scorer, batch_size, progress)
-        predicted = predictor(system, rows) if predictor else [None] * len(rows)
-        for row, result, value in zip(rows, results, predicted, strict=True):
+        true = predicted = [None] * len(rows)
+        if predictor:
+            true = [float(predictor.target.from_score(predictor.target.to_score(result))) for result in results]
+            predicted = predictor(system, rows)
+        for row, result, expected, value in zip(rows, results, true, predicted, strict=True):
             measured = {name: score for name, score in result.items() if name != "error"}
             records.append({"id": row.id, "system": system.name, "speaker": row.speaker, "noise_type": row.noise_type,
                             "snr_db": row.snr_db, "clean": f"{row.speaker}/{Path(row.clean).stem}", **measured,
-                            "predicted": value, "error": result["error"] or ""})
+                            "target": expected, "predicted": value, "error": result["error"] or ""})
     table = pd.DataFrame(records)
     numbers = [name for name in table.columns if name not in ("id", "system", "speaker", "noise_type", "clean", "error")]
     table[numbers] = table[numbers].astype(float)

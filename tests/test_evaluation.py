@@ -68,7 +68,7 @@ def test_rows_scores_and_columns(rows, scorer, tmp_path):
     system = Halved(rows)
     table = evaluation.evaluate(rows, [Noisy(), system], scorer, tmp_path / "out" / "scores.csv", batch_size=4, progress=False)
 
-    assert list(table.columns) == ["id", "system", "speaker", "noise_type", "snr_db", "clean", "si_sdr", "predicted", "error"]
+    assert list(table.columns) == ["id", "system", "speaker", "noise_type", "snr_db", "clean", "si_sdr", "target", "predicted", "error"]
     assert list(table["id"]) == 2 * [row.id for row in rows]  # the manifest's order, though enhanced by length
     assert list(table["clean"][:6]) == [f"speaker{n // 2}/clean{n}" for n in (0, 0, 1, 1, 2, 2)]
     noisy, halved = table[table["system"] == "noisy"], table[table["system"] == "halved"]
@@ -121,12 +121,16 @@ def test_interrupted_run_goes_on(rows, scorer, tmp_path):
 def test_predictions_stand_beside_scores(rows, scorer, tmp_path):
     calls = []
 
-    def predictor(system, asked):
-        calls.append((system.name, len(asked)))
-        return [None if row.snr_db == 0 else 2.5 for row in asked]
+    class Predictor:
+        target = targets.parse("si_sdr")
 
-    table = evaluation.evaluate(rows, [Noisy(), Halved(rows)], scorer, tmp_path / "scores.csv", predictor=predictor, progress=False)
+        def __call__(self, system, asked):
+            calls.append((system.name, len(asked)))
+            return [None if row.snr_db == 0 else 2.5 for row in asked]
+
+    table = evaluation.evaluate(rows, [Noisy(), Halved(rows)], scorer, tmp_path / "scores.csv", predictor=Predictor(), progress=False)
     assert calls == [("noisy", 6), ("halved", 6)]
+    np.testing.assert_allclose(table["target"], table["si_sdr"].clip(-10, 30), atol=1e-5)  # in its unit, as far as the score reaches
     assert set(table.loc[table["snr_db"] == 10, "predicted"]) == {2.5}
     assert table.loc[table["snr_db"] == 0, "predicted"].isna().all()
 

@@ -143,7 +143,8 @@ def make_scores(predicted=True):
             pesq = 2 + 0.05 * snr + 0.1 * u + gain
             rows.append({"id": f"u{u}_{noise}_{snr}", "system": system, "speaker": f"s{u // 2}", "noise_type": noise,
                          "snr_db": float(snr), "clean": f"s{u // 2}/u{u}", "pesq_raw": pesq, "pesq_wb": 1.5 + gain, "stoi": 0.8,
-                         "si_sdr": snr + 10 * gain, "predicted": pesq + 0.1 if predicted else None, "error": ""})
+                         "si_sdr": snr + 10 * gain, "target": pesq if predicted else None,
+                         "predicted": pesq + 0.1 if predicted else None, "error": ""})
     return pd.DataFrame(rows).sample(frac=1, random_state=0).sort_values(
         "system", key=lambda column: column.map(list(GAINS).index), kind="stable")
 

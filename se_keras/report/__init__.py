@@ -8,7 +8,7 @@ from se_keras.report import tables
 FIGURES = ("labels.png", "predicted.png", "gain.png", "spectrograms.png")
 
 
-def write(scores, folder, comparisons=(), about=None, waves=None, title="", note="", seed=0):
+def write(scores, folder, comparisons=(), about=None, waves=None, title="", note="", seed=0, target=tables.LABELS["pesq_raw"]):
     """Write REPORT/summary.json, table.md and figures/; what an earlier report left there is replaced.
 
     Args:
@@ -20,6 +20,7 @@ def write(scores, folder, comparisons=(), about=None, waves=None, title="", note
         title: of the spectrograms.
         note: what the tables say first.
         seed: of the bootstrap.
+        target: what Quality-Net predicts, in words.
 
     Returns:
         The summary.
@@ -28,7 +29,7 @@ def write(scores, folder, comparisons=(), about=None, waves=None, title="", note
 
     folder = Path(folder)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
-    summary = tables.summarise(scores, comparisons, about, note, seed)
+    summary = tables.summarise(scores, comparisons, about, note, seed, target)
     files.write_json(folder / "summary.json", summary)
     files.write_text(folder / "table.md", tables.markdown(summary))
 
@@ -42,8 +43,8 @@ def write(scores, folder, comparisons=(), about=None, waves=None, title="", note
     if scored:
         figures.label_histogram(scored, paths["labels.png"], colours)
     if summary["prediction"]:
-        pairs = {name: (by_system[name]["pesq_raw"], by_system[name]["predicted"]) for name in summary["prediction"]}
-        figures.predicted_against_true(pairs, paths["predicted.png"], colours)
+        pairs = {name: (by_system[name]["target"], by_system[name]["predicted"]) for name in summary["prediction"]}
+        figures.predicted_against_true(pairs, paths["predicted.png"], colours, label=target)
     if "noisy" in by_system and len(by_system) > 1 and summary["averages"][metric]["noisy"]["utterances"]:
         figures.gain_bars(scores, paths["gain.png"], metric, colours=colours)
     if waves:

@@ -55,14 +55,15 @@ def label_histogram(labels, path, colours=None):
         return _save(figure, path)
 
 
-def predicted_against_true(pairs, path, colours=None, max_points=4000):
-    """Scatter of predicted over true PESQ, one panel a kind of speech, with LCC, SRCC and RMSE in the legend.
+def predicted_against_true(pairs, path, colours=None, max_points=4000, label=_PESQ):
+    """Scatter of predicted over true scores, one panel a kind of speech, with LCC, SRCC and RMSE in the legend.
 
     Args:
-        pairs: {name: (true `(n,)`, predicted `(n,)`)}, raw PESQ; pairs with a missing value are left out.
+        pairs: {name: (true `(n,)`, predicted `(n,)`)}; pairs with a missing value are left out.
         path: of the PNG.
         colours: `palette` of the report.
         max_points: points drawn a panel, evenly spaced in the order given; the numbers are of all.
+        label: of the score, with its unit.
     """
     colours = colours or palette(pairs)
     values = {name: np.asarray(pair, dtype=float) for name, pair in pairs.items()}
@@ -72,13 +73,13 @@ def predicted_against_true(pairs, path, colours=None, max_points=4000):
         figure, axes = _figure(3.7 * len(pairs) + 0.4, 4.3, columns=len(pairs), sharey=True)
         for panel, (name, (true, predicted)) in zip(np.atleast_1d(axes), values.items(), strict=True):
             numbers = agreement(true, predicted)
-            label = f"LCC {numbers['lcc']:.3f}\nSRCC {numbers['srcc']:.3f}\nRMSE {numbers['rmse']:.3f}\nn = {numbers['count']:,}"
+            said = f"LCC {numbers['lcc']:.3f}\nSRCC {numbers['srcc']:.3f}\nRMSE {numbers['rmse']:.3f}\nn = {numbers['count']:,}"
             step = max(1, len(true) // max_points)
             panel.plot(limits, limits, color="black", linewidth=0.8, linestyle="--")
-            panel.scatter(true[::step], predicted[::step], s=7, alpha=0.35, linewidths=0, color=colours[name], label=label)
-            panel.set(xlim=limits, ylim=limits, box_aspect=1, title=name, xlabel=f"True {_PESQ}")
+            panel.scatter(true[::step], predicted[::step], s=7, alpha=0.35, linewidths=0, color=colours[name], label=said)
+            panel.set(xlim=limits, ylim=limits, box_aspect=1, title=name, xlabel=f"True {label}")
             panel.legend(loc="upper left", handlelength=0, handletextpad=0, markerscale=0)
-        np.atleast_1d(axes)[0].set_ylabel(f"Predicted {_PESQ}")
+        np.atleast_1d(axes)[0].set_ylabel(f"Predicted {label}")
         return _save(figure, path)
 
 

@@ -41,7 +41,7 @@ def read_scores(path):
 
 def metric_names(scores):
     """The metrics among the columns of score rows, in their order there."""
-    return [name for name in scores.columns if name not in (*_TEXT, "snr_db", "predicted")]
+    return [name for name in scores.columns if name not in (*_TEXT, "snr_db", "target", "predicted")]
 
 
 def paired(scores, metric):
@@ -75,7 +75,7 @@ def snr_labels(snr_db):
     return [f"{value + 0.0:g} dB" if np.isfinite(value) else "" for value in snr_db]
 
 
-def summarise(scores, comparisons=(), about=None, note="", seed=0):
+def summarise(scores, comparisons=(), about=None, note="", seed=0, target=LABELS["pesq_raw"]):
     """Averages, intervals, paired tests and counts, ready for JSON (what is unknown is None).
 
     Args:
@@ -84,12 +84,13 @@ def summarise(scores, comparisons=(), about=None, note="", seed=0):
         about: {metric: anything worth keeping with its numbers: scale, package, version}.
         note: what the tables say first, such as which manifest was scored, or that it is a subset.
         seed: of the bootstrap and of the permutations.
+        target: what Quality-Net predicts, in words.
 
     Returns:
-        dict with note, systems, utterances, clean_utterances, speakers, snrs, metrics (`about`),
+        dict with note, systems, utterances, clean_utterances, speakers, snrs, metrics (`about`), target,
         averages {metric: {system: mean, by_clean_utterance, by_speaker (95% intervals), per_snr, utterances}},
         comparisons [system, baseline, metric, difference, the same intervals, tests by clean utterance and by speaker],
-        prediction {system: lcc, srcc, rmse, count} of the predicted against the true raw PESQ,
+        prediction {system: lcc, srcc, rmse, count} of the predicted against the true target,
         left_out {metric: {id: reason}}: utterances without a score of some system, left out for all systems of that metric.
     """
     systems, names = list(scores["system"].unique()), metric_names(scores)
@@ -98,7 +99,7 @@ def summarise(scores, comparisons=(), about=None, note="", seed=0):
     levels = sorted(set(utterances["snr"]) - {""}, key=lambda label: float(label.split()[0]))
     summary = {"note": note, "systems": systems, "utterances": len(utterances),
                "clean_utterances": int(utterances["clean"].nunique()), "speakers": int(utterances["speaker"].nunique()),
-               "snrs": levels, "metrics": about or {},
+               "snrs": levels, "metrics": about or {}, "target": target,
                "averages": {}, "comparisons": [], "prediction": {}, "left_out": {}}
     for metric in names:
         table, left_out = paired(scores, metric)
@@ -116,10 +117,10 @@ def summarise(scores, comparisons=(), about=None, note="", seed=0):
             mean = _mean(difference, rows, seed)
             summary["comparisons"].append({"system": system, "baseline": baseline, "metric": metric,
                                            "difference": mean.pop("mean"), **mean, **tests})
-    if "predicted" in scores and "pesq_raw" in scores:
+    if "predicted" in scores:
         for system, rows in scores.groupby("system", sort=False):
             if rows["predicted"].notna().any():
-                summary["prediction"][system] = agreement(rows["pesq_raw"], rows["predicted"])
+                summary["prediction"][system] = agreement(rows["target"], rows["predicted"])
     return _plain(summary)
 
 
@@ -150,7 +151,7 @@ def markdown(summary):
                   "p: two-sided sign-flip permutation test (in brackets Wilcoxon's signed-rank test) on the mean difference\n"
                   "of each clean utterance, or of each speaker; not corrected for the number of comparisons.\n"]
     if summary["prediction"]:
-        parts += ["## Predicted against true PESQ (raw P.862)\n", prediction_table(summary, "github")]
+        parts += [f"## Predicted against true: {summary['target']}\n", prediction_table(summary, "github")]
     return "\n".join(part for part in parts if part)
 
 
@@ -160,7 +161,7 @@ def terminal(summary):
     if summary["comparisons"]:
         parts.append(comparisons_table(summary, "simple", metrics=_shown(summary)[:1]))
     if summary["prediction"]:
-        parts += ["Quality-Net's predicted against true PESQ (raw P.862)", prediction_table(summary, "simple")]
+        parts += [f"Quality-Net's predicted against true {summary['target']}", prediction_table(summary, "simple")]
     return "\n".join(part for part in parts if part)
 
 
