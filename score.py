@@ -118,7 +118,7 @@ def read_pair(degraded, reference, notes):
 
 def score(degraded, reference, predictor):
     """Predicted and measured scores of a pair: {name: float or None}, and "error": the reasons for every None, or None."""
-    row = metrics.evaluate(metrics.NAMES, reference, degraded)
+    row = metrics.evaluate(metrics.DEFAULT, reference, degraded)
     if predictor is None:
         return row
     raw = None

@@ -55,8 +55,8 @@ def arguments(argv):
     parser.add_argument("--out", required=True, metavar="REPORT", help="folder for the report; an earlier one there is replaced")
     parser.add_argument("--split", choices=("test", "valid"), default="test", help="the manifest to score on")
     parser.add_argument("--limit", type=cli.positive_int, metavar="N", help="score N utterances only, each SNR and noise type in its share")
-    parser.add_argument("--metrics", nargs="+", default=list(metrics.NAMES), metavar="METRIC",
-                        help="of " + ", ".join(metrics.NAMES))
+    parser.add_argument("--metrics", nargs="+", default=list(metrics.DEFAULT), metavar="METRIC",
+                        help="of " + ", ".join(metrics.NAMES) + "; or functions of your own, package.module:function[lowest,highest]")
     parser.add_argument("--quality-net", metavar="NAME|RUN", help="what this Quality-Net predicts, beside the truth")
     parser.add_argument("--workers", type=cli.positive_int, metavar="N", help="processes that score; one a core where not given")
     parser.add_argument("--on-error", choices=("row", "fail"), default="row",

@@ -134,9 +134,14 @@ def _die_with_parent():
     os._exit(1)
 
 
-def _score(load, recipe, names):
-    """Outcomes {stamp: (value, reason)} of the measured metrics `names` for one job, from the cache as far as it knows them."""
-    stamps = {metrics.get(name).version: name for name in names}
+def _score(load, recipe, stamps):
+    """Outcomes {stamp: (value, reason)} of the measured metrics {stamp: name} for one job, from the cache as far as it knows them.
+
+    Raises:
+        UserError: a metric is another one here than where the stamps were made.
+    """
+    if edited := [name for stamp, name in stamps.items() if metrics.get(name).version != stamp]:
+        raise UserError(f"{', '.join(edited)}: the source was edited after the run had begun; start it again")
     reference, degraded = load()
     outcomes = {}
     if _cache is not None:
@@ -177,23 +182,22 @@ class Scorer:
     """Scores pairs by some metrics, in parallel, through the cache. A context manager; `close` ends its workers.
 
     Args:
-        names: metric names (`metrics.NAMES`).
+        names: metric names: of `metrics.NAMES`, or functions of the user's (`metrics.own`).
         cache: folder of the score cache; None keeps nothing.
         workers: processes; None for one a core. They start with the first pair that the cache does not know.
         on_error: "row": a pair that a metric refuses is a row with its reason. "fail": it raises, naming the pair.
 
     Raises:
-        UserError: an unknown metric or `on_error`; a cache folder that cannot be used.
+        UserError: a metric that cannot be had (`metrics.get`), an unknown `on_error`; a cache folder that cannot be used.
     """
 
-    def __init__(self, names=metrics.NAMES, cache=None, workers=None, on_error="row"):
+    def __init__(self, names=metrics.DEFAULT, cache=None, workers=None, on_error="row"):
         if on_error not in ("row", "fail"):
             raise UserError(f"on_error is {on_error!r}; expected \"row\" or \"fail\"")
         self.names = tuple(names)
         self.workers = workers or available_cores()
         self.on_error = on_error
-        self._measured = metrics.measured(self.names)
-        self._stamps = {metrics.get(name).version: name for name in self._measured}
+        self._stamps = {metrics.get(name).version: name for name in metrics.measured(self.names)}
         self._folder = cache
         self._cache = None if cache is None else Cache(cache)
         self._pools = {}  # "all" and, once a process has died, "alone"
@@ -287,7 +291,7 @@ class Scorer:
         raise RuntimeError(_NO_START)
 
     def _begin(self, job, pool="all"):
-        return self._submit(pool, _score, job.load, job.recipe, self._measured)
+        return self._submit(pool, _score, job.load, job.recipe, self._stamps)
 
     def _begin_again(self, job):
         """Outcomes of a job that was lost as a worker died, measured with no other beside it: if that dies too, this job kills it.

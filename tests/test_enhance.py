@@ -165,7 +165,7 @@ def test_scores_are_the_metrics(pair):
     assert result.returncode == 0, result.stderr
     found = json.loads(result.stdout)["pairs"][0]
     assert found["degraded"] == str(degraded) and found["error"] is None
-    for name in metrics.NAMES:
+    for name in metrics.DEFAULT:
         assert found[name] == pytest.approx(metrics.get(name).function(clean, noisy), abs=1e-4), name
 
 
@@ -188,7 +188,7 @@ def test_level_of_the_degraded_signal_does_not_matter(pair, gain_db, delay):
     other = score.score(noisy * np.float32(10 ** (gain_db / 20)), clean, Predictor())
     # noise 0.3 times as large as speech, uncorrelated with it: the energy grows by 1 + 0.09, whatever level it came at
     assert one["predicted_pesq_raw"] == pytest.approx(np.log10(1.09), abs=0.01)
-    for name in ("predicted_pesq_raw", "predicted_pesq_nb", *metrics.NAMES):
+    for name in ("predicted_pesq_raw", "predicted_pesq_nb", *metrics.DEFAULT):
         assert other[name] == pytest.approx(one[name], abs=0.005), name
     assert one["predicted_pesq_nb"] == raw_to_nb(one["predicted_pesq_raw"])
 

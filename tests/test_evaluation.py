@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, load_script, speech_like
 
-from se_keras import audio, evaluation, manifest, mixing, scores
+from se_keras import audio, evaluation, manifest, mixing, scores, targets
 from se_keras.errors import UserError
 from se_keras.report import tables
 

@@ -173,9 +173,10 @@ def test_content_is_found_under_another_recipe(tmp_path, monkeypatch):
     """The worker's function, called here: the second time no metric runs, and the new recipe is kept too."""
     monkeypatch.setattr(scores, "_cache", Cache(tmp_path))
     job = _job(1)
-    outcomes = scores._score(job.load, "first", ("pesq_nb", "stoi"))
+    stamps = {metrics.get(name).version: name for name in ("pesq_nb", "stoi")}
+    outcomes = scores._score(job.load, "first", stamps)
     monkeypatch.setattr(metrics, "measure", lambda names, *waves: {} if not list(names) else pytest.fail("measured again"))
-    assert scores._score(job.load, "second", ("pesq_nb", "stoi")) == outcomes
+    assert scores._score(job.load, "second", stamps) == outcomes
     assert Cache(tmp_path).get(["first", "second"], outcomes) == {"first": outcomes, "second": outcomes}
 
 
