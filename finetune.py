@@ -3,7 +3,7 @@
 
 from pathlib import Path
 
-from se_keras import backend, cli, evaluation, manifest, models, pretrained, runs
+from se_keras import backend, cli, evaluation, manifest, models, pretrained, runs, targets
 from se_keras.errors import UserError, check_choice
 
 EXAMPLES = """
@@ -56,8 +56,13 @@ def arguments(argv):
     turns.add_argument("--stages", nargs="+", choices=["current", "historical"],
                        help="what it learns from in a turn, in order; by default current, with replay historical current")
     turns.add_argument("--enhancer-first", action="store_true", help="the enhancer has the first turn (default: False)")
-    turns.add_argument("--history-share", type=cli.from_zero, default=0.2, help="of the history, learned in a historical stage")
+    turns.add_argument("--history-share", type=cli.from_zero, default=0.1, help="of the history, learned in a historical stage")
     turns.add_argument("--history-pairs", type=cli.positive_int, default=1000, metavar="N", help="kept at most, the newest")
+    turns.add_argument("--base-rows", type=cli.from_zero_int, default=0, metavar="N",
+                       help="training mixtures whose scores under the enhancer that it begins from stay in the history for ever, so that "
+                            "Quality-Net does not forget what it could judge")
+    turns.add_argument("--step-size", type=cli.positive_float, default=0.5,
+                       help="how far the Quality-Net that the enhancer hears moves towards what was learned in a turn: below 1, an average")
     turns.add_argument("--perturbed", type=cli.from_zero_int, default=2, metavar="N", help="perturbed masks shown of each mixture")
     turns.add_argument("--noisy-share", type=cli.from_zero, default=1.0, help="of the mixtures, shown as they are too")
     turns.add_argument("--clean-share", type=cli.from_zero, default=0.05, help="of the mixtures, whose clean speech is shown too")
@@ -66,6 +71,9 @@ def arguments(argv):
     turns.add_argument("--quality-batch", type=cli.positive_int, default=4, help="pairs in an update of Quality-Net")
     turns.add_argument("--quality-rate", type=cli.positive_float, default=5e-5, help="its learning rate (Adam)")
     turns.add_argument("--quality-args", default={}, type=cli.json_object, metavar="JSON", help="arguments of a new one's builder")
+    turns.add_argument("--target", default="pesq_raw", metavar="TARGET", help="what a new one learns to predict, as in train.py")
+    turns.add_argument("--mapping", default="range", choices=targets.MAPPINGS,
+                       help="of the target's values to 0 .. 1: each metric's own range, or MetricGAN's")
     turns.add_argument("--input", default="mask", choices=["mask", "wave"], help="what a new one sees of enhanced speech, as in train.py")
     return cli.parse(parser, {"finetune": parser}, argv)
 
@@ -119,8 +127,11 @@ def main(argv=None):
 def check(args):
     """What can be known to be wrong before anything is loaded."""
     pretrained.check_mask_networks([args.enhancer])
+    targets.parse(args.target, args.mapping)
     if args.quality_net != "new":
-        pretrained.read_card(args.quality_net, "quality_net")
+        known = pretrained.read_target(pretrained.read_card(args.quality_net, "quality_net"))
+        if args.target not in ("pesq_raw", known.text):
+            raise UserError(f"{args.quality_net} predicts {known.text}, not {args.target}; train one that does, or use --quality-net new")
     elif args.update == "frozen":
         raise UserError("--quality-net new knows nothing, and --update frozen would teach it nothing; "
                         "choose --update alternating or replay, or name a trained one")
@@ -141,12 +152,14 @@ def quality_net(args):
     if args.quality_net != "new":
         return pretrained.load_quality_net(args.quality_net), pretrained.read_card(args.quality_net)["arguments"]
     arguments = models.resolve("quality_net", args.quality_args)
-    return QualityPredictor(models.build("quality_net", **arguments), representation=args.input), arguments
+    target = targets.parse(args.target, args.mapping)
+    return QualityPredictor(models.build("quality_net", **arguments), representation=args.input, target=target), arguments
 
 
 def quality_rounds(args, network, predictor, arguments, feed, scorer, logger):
     """Quality-Net's part in the turns that it and the enhancer take: a copy of it that learns."""
-    from se_keras import rounds, training
+    from se_keras import diet, rounds, training
+    from se_keras.enhancer import MaskEnhancer
     from se_keras.losses.quality import score_loss
 
     learner = models.build("quality_net", **arguments)
@@ -156,10 +169,15 @@ def quality_rounds(args, network, predictor, arguments, feed, scorer, logger):
     runs.open_run(Path(args.out) / "quality-net", runs.describe(args, "quality_net", arguments, predictor.config,
                                                                 representation=predictor.representation,
                                                                 target=predictor.target.to_config()))
+    shown = {"perturbed": args.perturbed, "noisy_share": args.noisy_share, "clean_share": args.clean_share}
     turns = rounds.Turns(args.round, args.sample, tuple(args.stages or UPDATES[args.update]), args.history_share, args.history_pairs,
-                         args.enhancer_first, args.quality_batch, args.siblings, args.contrast,
-                         {"perturbed": args.perturbed, "noisy_share": args.noisy_share, "clean_share": args.clean_share}, args.seed)
-    return rounds.QualityRounds(network, learner, predictor, feed, scorer, turns, args.out, logger)
+                         args.enhancer_first, args.step_size, args.quality_batch, args.siblings, args.contrast, shown, args.seed)
+    base = None
+    if args.base_rows:
+        start = MaskEnhancer(pretrained.load(args.enhancer)[0], predictor.config)  # the one that is fine-tuned will not stay what it is
+        pairs = diet.diet(evaluation.subset(feed.rows, args.base_rows), 1, crop_s=args.crop or None, seed=args.seed, **shown)
+        base = rounds.Base(*diet.known(pairs, diet.label(pairs, [start], scorer, predictor.target, "base")), start)
+    return rounds.QualityRounds(network, learner, predictor, feed, scorer, turns, args.out, logger, base)
 
 
 def draw(args, history, target):

@@ -22,9 +22,10 @@ DESCRIPTION = """Score degraded or enhanced speech against its clean reference.
   python score.py --degraded enhanced/ --reference clean/          folders, paired by file name without suffix
   python score.py --degraded enhanced.wav --reference clean.wav --json
 
-Predicted PESQ comes from Quality-Net, on the raw scale of P.862 (-0.5 to 4.5, narrow band) and mapped to MOS-LQO by P.862.1; the
-metrics beside it are measured. Files are resampled to 16 kHz and their channels averaged. The degraded signal's level does not
-matter. What has no score (silence, under a quarter second) is empty in the table, null in JSON, and its reason is said."""
+Predicted PESQ comes from Quality-Net, on the raw scale of P.862 (-0.5 to 4.5, narrow band) and mapped to MOS-LQO by P.862.1 (of
+one that was trained for another target: that); the metrics beside it are measured. Files are resampled to 16 kHz and their channels
+averaged. The degraded signal's level does not matter. What has no score (silence, under a quarter second) is empty
+in the table, null in JSON, and its reason is said."""
 HEADERS = {"predicted_pesq_raw": "PESQ raw\npredicted", "predicted_pesq_nb": "PESQ nb\npredicted", "pesq_raw": "PESQ raw",
            "pesq_nb": "PESQ nb", "pesq_wb": "PESQ wb", "stoi": "STOI", "estoi": "ESTOI", "si_sdr": "SI-SDR\ndB"}
 FRAME = Stft().hop_length  # samples that the two lengths may differ by
@@ -121,10 +122,13 @@ def score(degraded, reference, predictor):
     row = metrics.evaluate(metrics.DEFAULT, reference, degraded)
     if predictor is None:
         return row
-    raw = None
+    value = None
     if degraded.any() and reference.any():
-        raw = float(predictor.predict_waves([(match_level(degraded, reference), reference)])[0])
-    return {"predicted_pesq_raw": raw, "predicted_pesq_nb": None if raw is None else raw_to_nb(raw), **row}
+        value = float(predictor.predict_waves([(match_level(degraded, reference), reference)])[0])
+    predicted = {f"predicted_{predictor.target.text}": value}
+    if predictor.target.text == "pesq_raw":
+        predicted["predicted_pesq_nb"] = None if value is None else raw_to_nb(value)
+    return {**predicted, **row}
 
 
 def match_level(degraded, reference):
@@ -139,7 +143,7 @@ def match_level(degraded, reference):
 
 def means(rows):
     """Mean over the rows that have the score, for every score."""
-    names = [name for name in HEADERS if name in rows[0]]
+    names = [name for name in rows[0] if name in HEADERS or name.startswith("predicted_")]
     values = {name: [row[name] for row in rows if row[name] is not None and math.isfinite(row[name])] for name in names}
     return {name: float(np.mean(found)) if found else None for name, found in values.items()}
 
@@ -159,7 +163,7 @@ def as_table(rows):
     lines = [[Path(row["degraded"]).name, *(row[name] for name in mean)] for row in rows]
     if len(rows) > 1:
         lines += [["mean", *mean.values()]]
-    headers = ["degraded", *(HEADERS[name] for name in mean)]
+    headers = ["degraded", *(HEADERS.get(name, f"{name.removeprefix('predicted_')}\npredicted") for name in mean)]
     reasons = [f"{Path(row['degraded']).name}: {row['error']}" for row in rows if row["error"]]
     return "\n".join([tabulate(lines, headers=headers, floatfmt=".3f"), *reasons])
 

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from se_keras import backend, cli, evaluation, manifest, models, pretrained, runs
+from se_keras import backend, cli, evaluation, manifest, models, pretrained, runs, targets
 from se_keras.errors import UserError, check_choice
 
 EXAMPLES = """
@@ -49,6 +49,9 @@ def arguments(argv):
                          help="enhancers whose output is scored beside noisy and clean speech")
     quality.add_argument("--model-args", default={}, type=cli.json_object, metavar="JSON",
                          help="arguments of models.quality_net, such as '{\"padding\": \"same\"}'")
+    quality.add_argument("--target", default="pesq_raw", metavar="TARGET",
+                         help="what it learns to predict: a metric (test.py --help), a function of your own as "
+                              "package.module:function[low,high], or a weighted sum such as pesq_wb:0.7,stoi:0.3")
     quality.add_argument("--start", metavar="RUN|NAME", help="continue from the weights of this Quality-Net instead of from nothing")
     quality.add_argument("--updates", type=cli.positive_int, default=10_000, help="optimiser updates")
     quality.add_argument("--validate-every", type=cli.positive_int, default=1000, metavar="UPDATES")
@@ -128,21 +131,24 @@ def train_quality_net(args, train_rows, valid_rows):
     if args.batch % args.siblings:
         raise UserError(f"--batch {args.batch} does not hold whole groups of --siblings {args.siblings}; make it a multiple")
     pretrained.check_mask_networks(args.enhancer)
+    target = targets.parse(args.target)
     if args.start is not None:
         card = pretrained.read_card(args.start, "quality_net")
         args.model_args = {**card["arguments"], **args.model_args}
         args.input = args.input or card.get("representation", "mask")
         if args.input != card.get("representation", "mask"):
             raise UserError(f"{args.start} has learned from --input {card['representation']}; go on with the same, or start from nothing")
+        if (before := pretrained.read_target(card)) != target:
+            raise UserError(f"{args.start} has learned to predict {before.text}; go on with --target {before.text}, or start from nothing")
     args.input = args.input or "mask"
     backend.load()
-    from se_keras import diet, enhancer, scores, surrogate, targets, training
+    from se_keras import diet, enhancer, scores, surrogate, training
     from se_keras.losses.quality import score_loss
     from se_keras.report import figures
     from se_keras.stft import Stft
 
     training.seed_everything(args.seed, args.deterministic)
-    config, target = Stft(), targets.parse("pesq_raw")
+    config = Stft()
     models.build("quality_net", **args.model_args, precision=args.precision)  # a wrong argument is told before the labelling
     cli.check_writable(args.out)
     enhancers = [enhancer.load_system(name) for name in args.enhancer]
@@ -151,7 +157,8 @@ def train_quality_net(args, train_rows, valid_rows):
     weights = {name: pretrained.sha256(name) for name in [*args.enhancer, *([args.start] if args.start else [])]}
 
     def described(arguments):
-        return runs.describe(args, "quality_net", arguments, config, representation=args.input, weights=weights)
+        return runs.describe(args, "quality_net", arguments, config, representation=args.input, target=target.to_config(),
+                             weights=weights)
 
     runs.check_same(args.out, described(models.resolve("quality_net", args.model_args)), unknown=["mean_score"])
     pairs = diet.diet(train_rows, len(enhancers), args.perturbed, args.snr_raise, crop_s=args.crop or None, seed=args.seed)
@@ -165,7 +172,7 @@ def train_quality_net(args, train_rows, valid_rows):
         training.compile_model(network, training.optimizer("adam", args.learning_rate),
                                lambda y_true, y_pred: score_loss(y_pred, y_true, args.siblings, args.contrast))
         validate = surrogate.QualityValidation(network, valid_rows, enhancers, scorer, config, args.input, target)
-    figures.label_histogram(diet.by_kind(pairs, target.from_score(labels)), Path(args.out) / "labels.png")
+    figures.label_histogram(diet.by_kind(pairs, target.from_score(labels)), Path(args.out) / "labels.png", label=target.label)
     feed = surrogate.QualityFeed(pairs, labels, enhancers, args.batch, config, args.seed, args.input, args.siblings)
     plan = training.Plan(updates=args.updates, validate_every=args.validate_every, learning_rate=args.learning_rate,
                          schedule=args.schedule, patience=args.patience, checkpoint_s=args.checkpoint_every,

@@ -4,7 +4,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from se_keras import backend, models
+from se_keras import backend, models, targets
 from se_keras.errors import UserError
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
@@ -150,13 +150,16 @@ def load_quality_net(name=DEFAULT_QUALITY_NET, **overrides):
     """A `surrogate.QualityPredictor` by name or run folder."""
     read_card(name, "quality_net")
     backend.load()
-    from se_keras import targets
     from se_keras.stft import Stft
     from se_keras.surrogate import QualityPredictor
 
     network, card = load(name, **overrides)
-    target = targets.Target.from_config(card["target"]) if "target" in card else targets.parse("pesq_raw")
-    return QualityPredictor(network, Stft(**card["stft"]), card.get("representation", "mask"), target)
+    return QualityPredictor(network, Stft(**card["stft"]), card.get("representation", "mask"), read_target(card))
+
+
+def read_target(card):
+    """The `targets.Target` of a Quality-Net's card; raw PESQ where it says nothing."""
+    return targets.Target.from_config(card["target"]) if "target" in card else targets.parse("pesq_raw")
 
 
 def check_mask_networks(names):

@@ -32,6 +32,8 @@ class Turns:
         history_share: how much of the history a historical stage shows, drawn anew each time.
         history_pairs: pairs that the history holds at most; the oldest rounds go first.
         enhancer_first: whether the enhancer has the first turn (MetricGAN), instead of Quality-Net (MetricGAN+).
+        step_size: how far the Quality-Net behind the enhancer moves in a round, from its weights towards those that have been learned.
+            Below 1 it is an average over rounds, which the few mixtures of one round shake less.
         batch: pairs in an update of Quality-Net.
         siblings, contrast: of `losses.quality.score_loss`.
         diet: further arguments of `diet.diet`: what is shown of each mixture.
@@ -41,9 +43,10 @@ class Turns:
     every: int = 20
     sample: int = 24
     stages: tuple = ("historical", "current")
-    history_share: float = 0.2
+    history_share: float = 0.1
     history_pairs: int = 1000
     enhancer_first: bool = False
+    step_size: float = 0.5
     batch: int = 4
     siblings: int = 2
     contrast: float = 3.0
@@ -51,10 +54,25 @@ class Turns:
     seed: int = 0
 
 
+@dataclass(frozen=True)
+class Base:
+    """What Quality-Net could judge before its first round, and is not to forget: pairs of the enhancer that fine-tuning begins from.
+
+    Attributes:
+        pairs: list of `diet.Pair`.
+        scores: float32 array, one each.
+        enhancer: their `MaskEnhancer`.
+    """
+
+    pairs: list
+    scores: np.ndarray
+    enhancer: MaskEnhancer
+
+
 class QualityRounds:
     """Quality-Net's turns, as the `partner` of `training.train`.
 
-    It trains its own copy of the network, and at the end of a turn hands the weights to the frozen one behind the enhancer.
+    It trains its own copy of the network, and at the end of a turn moves the frozen one behind the enhancer towards it.
 
     Args:
         network: the mask network that is fine-tuned.
@@ -65,11 +83,12 @@ class QualityRounds:
         turns: `Turns`.
         run: run folder; the history lies in run/history, Quality-Net's weights beside the best enhancer's in run/quality-net.
         logger: of the run.
+        base: `Base`, of which each historical stage shows `sample` mixtures too; None for none.
     """
 
-    def __init__(self, network, quality_net, predictor, feed, scorer, turns, run, logger):
+    def __init__(self, network, quality_net, predictor, feed, scorer, turns, run, logger, base=None):
         self.network, self.quality_net, self.predictor, self.feed, self.scorer = network, quality_net, predictor, feed, scorer
-        self.turns, self.folder, self.logger = turns, Path(run) / "quality-net", logger
+        self.turns, self.folder, self.logger, self.base = turns, Path(run) / "quality-net", logger, base
         self.history = History(Path(run) / "history", turns.history_pairs)
         quality_net.optimizer.build(quality_net.trainable_variables)
 
@@ -96,15 +115,19 @@ class QualityRounds:
         losses, current = [], None
         for stage in self.turns.stages:
             if stage == "historical":  # while the scoring processes work on the current ones, where it comes first
-                losses += self._learn(*self._drawn(past, rng), rng)
+                losses += self._learn(*self._historical(past, rng), rng)
             else:
                 current = current or self._scored(pairs, spectra, masks, pending)
                 losses += self._learn(*current, rng)
         current = current or self._scored(pairs, spectra, masks, pending)
         self.history.add(number, pairs, masks, self._scores(pending))
-        self.predictor.network.set_weights(self.quality_net.get_weights())
+        self._hand_over()
         self.logger.info("round %d: %d current pairs, %d in the history, Quality-Net's loss %s over %d updates", number, len(current[1]),
                          len(past), f"{np.mean(losses):.5f}" if losses else "none", len(losses))
+
+    def _hand_over(self):
+        frozen, learned = self.predictor.network.get_weights(), self.quality_net.get_weights()
+        self.predictor.network.set_weights([old + self.turns.step_size * (new - old) for old, new in zip(frozen, learned, strict=True)])
 
     def _score_current(self, step, number):
         """The round's pairs with their spectra and masks, and their scores on the way."""
@@ -115,7 +138,7 @@ class QualityRounds:
             rows += self.feed.cut_rows(k)
         enhancer = MaskEnhancer(self.network, self.predictor.config)  # a new one each round: its fingerprint is of these weights
         pairs = diet.diet(rows[:self.turns.sample], 1, seed=self.turns.seed + 1000 * (number + 1), **self.turns.diet)
-        spectra = [tuple(stft(wave, self.predictor.config) for wave in mixing.pair(pair.row)) for pair in pairs]
+        spectra = self._spectra(pairs)
         masks = diet.pair_masks(pairs, spectra, [enhancer])
         pending = [self.scorer.submit(job) for job in diet.jobs(pairs, [enhancer])]
         return pairs, spectra, masks, pending
@@ -130,21 +153,24 @@ class QualityRounds:
         known = np.flatnonzero(np.isfinite(scores))
         return [pairs[i] for i in known], [shown[i] for i in known], scores[known]
 
-    def _drawn(self, past, rng):
-        """As `_scored`, of a share of the history. Mixtures are drawn, so that siblings come together."""
-        mixtures = {}
-        for entry in past:
-            mixtures.setdefault((entry.round, entry.pair.row), []).append(entry)
-        groups = list(mixtures.values())
-        wanted, drawn = round(self.turns.history_share * len(past)), []
-        for place in rng.permutation(len(groups)):
-            if len(drawn) >= wanted:
-                break
-            drawn += groups[place]
-        pairs, config = [entry.pair for entry in drawn], self.predictor.config
-        spectra = [tuple(stft(wave, config) for wave in mixing.pair(pair.row)) for pair in pairs]
-        shown = see(pairs, spectra, [entry.mask() for entry in drawn], config, self.predictor.representation)
-        return pairs, shown, np.array([entry.score for entry in drawn], np.float32)
+    def _historical(self, past, rng):
+        """As `_scored`, of a share of the history and some of the base."""
+        config, representation = self.predictor.config, self.predictor.representation
+        drawn = draw(past, [(entry.round, entry.pair.row) for entry in past], round(self.turns.history_share * len(past)), rng)
+        pairs, masks, scores = ([of(entry) for entry in drawn] for of in (lambda e: e.pair, lambda e: e.mask(), lambda e: e.score))
+        spectra = self._spectra(pairs)
+        if self.base is not None:
+            rows = [pair.row for pair in self.base.pairs]
+            share = self.turns.sample * len(rows) // len(set(rows))
+            chosen = draw(range(len(rows)), rows, share, rng)
+            old = [self.base.pairs[i] for i in chosen]
+            heard = self._spectra(old)
+            masks += diet.pair_masks(old, heard, [self.base.enhancer])
+            pairs, spectra, scores = pairs + old, spectra + heard, scores + [self.base.scores[i] for i in chosen]
+        return pairs, see(pairs, spectra, masks, config, representation), np.array(scores, np.float32)
+
+    def _spectra(self, pairs):
+        return [tuple(stft(wave, self.predictor.config) for wave in mixing.pair(pair.row)) for pair in pairs]
 
     def _learn(self, pairs, shown, scores, rng):
         """One pass of Quality-Net over pairs; the loss of each update."""
@@ -157,6 +183,26 @@ class QualityRounds:
             self.quality_net.reset_metrics()
             losses.append(float(self.quality_net.train_on_batch(x, scores[chosen][:, None])))
         return losses
+
+
+def draw(items, mixtures, wanted, rng):
+    """At least `wanted` of `items` (fewer only where there are no more), by whole mixtures, so that siblings come together.
+
+    Args:
+        items: list of anything.
+        mixtures: hashable, one each: what it was made of.
+        wanted: how many.
+        rng: numpy Generator.
+    """
+    groups = {}
+    for item, mixture in zip(items, mixtures, strict=True):
+        groups.setdefault(mixture, []).append(item)
+    groups, drawn = list(groups.values()), []
+    for place in rng.permutation(len(groups)):
+        if len(drawn) >= wanted:
+            break
+        drawn += groups[place]
+    return drawn
 
 
 def families(pairs, siblings, batch, rng):

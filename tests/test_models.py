@@ -8,7 +8,6 @@ import pytest
 from se_keras import models, pretrained
 from se_keras.enhancer import MaskEnhancer, pad_frames
 from se_keras.errors import UserError
-from se_keras.models.quality_net import pesq_to_score, score_to_pesq
 from se_keras.stft import Stft, magnitude, stft
 from se_keras.surrogate import QualityPredictor, combined_batch, combined_model, quality_objective
 from tests.conftest import speech_like
@@ -223,12 +222,6 @@ def test_dnn_sees_its_context_and_no_further():
     everything = np.ones((1, 20), bool)
     moved = np.abs(np.asarray(core([feature, everything])) - np.asarray(core([other, everything]))).max(axis=(0, 2)) > 0
     assert np.flatnonzero(moved).tolist() == list(range(7, 14))
-
-
-def test_scores_and_pesq():
-    """Raw P.862 from -0.5 to 4.5 is 0 to 1, and back."""
-    assert [pesq_to_score(x) for x in (-0.5, 2.0, 4.5)] == [0, 0.5, 1]
-    assert [score_to_pesq(x) for x in (0, 0.5, 1)] == [-0.5, 2.0, 4.5]
 
 
 def test_mean_score_is_what_an_untrained_network_says_of_silence():  # log1p of which is 0, and so is all that follows

@@ -6,10 +6,11 @@ import logging
 import numpy as np
 import pytest
 
-from se_keras import diet, models, rounds, surrogate, training
+from se_keras import diet, mixing, models, rounds, surrogate, training
 from se_keras.dataset import Feed
 from se_keras.losses.quality import score_loss
 from se_keras.scores import Scorer
+from se_keras.stft import magnitude, stft
 
 LOGGER = logging.getLogger("test_rounds")
 
@@ -20,7 +21,7 @@ def labeller(tmp_path_factory):
         yield scorer
 
 
-def joint(rows, labeller, run, **turns):
+def joint(rows, labeller, run, base=None, **turns):
     """A tiny fine-tuning with Quality-Net's turns: (rounds.QualityRounds, go), where go() trains and gives the history."""
     training.seed_everything(3)
     network, frozen, learner = models.build("dnn", units=8), *(models.build("quality_net", filters=((2, 5), (3, 9))) for _ in range(2))
@@ -31,7 +32,7 @@ def joint(rows, labeller, run, **turns):
     training.compile_model(learner, training.optimizer("adam", 1e-3), lambda y_true, y_pred: score_loss(y_pred, y_true, 2, 1.0))
     feed = Feed(rows, 2, seed=1, crop_s=0.5)
     turns = rounds.Turns(**{"every": 2, "sample": 3, "history_share": 0.5, "diet": {"perturbed": 1}, **turns})
-    partner = rounds.QualityRounds(network, learner, predictor, feed, labeller, turns, run, LOGGER)
+    partner = rounds.QualityRounds(network, learner, predictor, feed, labeller, turns, run, LOGGER, base)
     plan = training.Plan(updates=6, validate_every=3, learning_rate=1e-3, monitor="value", higher_is_better=True, checkpoint_s=1e9)
 
     def go():
@@ -69,6 +70,23 @@ def test_history_is_bounded_newest_first_and_forgets_what_a_kill_has_undone(rows
     assert len(history.before(1)) == 1  # without a score, nothing to remember
 
 
+def test_what_quality_net_knew_before_is_shown_again(rows, labeller, enhancer, tmp_path, monkeypatch):
+    """The base's masks are the starting enhancer's, whatever has become of it."""
+    pairs = diet.diet(rows[:4], 1, clean_share=0, crop_s=0.5)
+    base = rounds.Base(pairs, np.linspace(0, 1, len(pairs), dtype=np.float32), enhancer)
+    partner, _ = joint(rows, labeller, tmp_path, base, sample=2)
+    seen = []
+    monkeypatch.setattr(partner, "_learn", lambda *learned: seen.append(learned) or [])
+    partner(0)
+    shown = seen[0]  # the historical stage: two mixtures of the base, noisy and enhanced; there is no history yet
+    assert len(shown[0]) == 4 and len({pair.row for pair in shown[0]}) == 2
+    for pair, (degraded, _), score in zip(*shown[:3], strict=True):
+        assert score == base.scores[pairs.index(pair)]
+        noisy = magnitude(stft(mixing.pair(pair.row)[0]))
+        expected = noisy * enhancer.masks([noisy])[0] if pair.kind == "enhanced" else noisy
+        np.testing.assert_allclose(degraded, expected, atol=1e-5)
+
+
 @pytest.mark.parametrize(("enhancer_first", "steps"), [(False, [0, 2, 4]), (True, [2, 4])])
 def test_whose_turn_it_is(rows, labeller, tmp_path, enhancer_first, steps):
     partner, _ = joint(rows, labeller, tmp_path, enhancer_first=enhancer_first)
@@ -82,8 +100,8 @@ def test_a_round_teaches_quality_net_alone_and_hands_it_over(rows, labeller, tmp
     partner(0)
     after = partner.quality_net.get_weights()
     assert any(not np.array_equal(old, new) for old, new in zip(before, after, strict=True))
-    for handed, own in zip(partner.predictor.network.get_weights(), after, strict=True):
-        np.testing.assert_array_equal(handed, own)
+    for handed, old, new in zip(partner.predictor.network.get_weights(), before, after, strict=True):
+        np.testing.assert_allclose(handed, (old + new) / 2, atol=1e-7)
     for old, new in zip(enhancer, partner.network.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
     kept = partner.history.before(1)

@@ -79,17 +79,15 @@ def test_words():
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_raw_pesq_is_scored_as_quality_net_always_was(dtype):
-    """To the last bit, arrays and numbers, both ways."""
-    from se_keras.models.quality_net import pesq_to_score, score_to_pesq
-
-    values = np.random.default_rng(0).uniform(-0.5, 4.5, 10_000).astype(dtype)
+def test_raw_pesq_is_scored_as_in_the_letters_authors_code(dtype):
+    """(PESQ + 0.5) / 5: -0.5 to 4.5 is 0 to 1; arrays and numbers, both ways."""
     target = parse("pesq_raw")
+    assert [float(target.to_score({"pesq_raw": value})) for value in (-0.5, 2.0, 4.5)] == [0, 0.5, 1]
+    assert [target.from_score(score) for score in (0, 0.5, 1)] == [-0.5, 2.0, 4.5]
+    values = np.random.default_rng(0).uniform(-0.5, 4.5, 10_000).astype(dtype)
     found = target.to_score({"pesq_raw": values})
-    assert found.dtype == np.float32 and np.array_equal(found, pesq_to_score(values).astype(np.float32))
-    assert all(target.to_score({"pesq_raw": value}) == np.float32(pesq_to_score(value)) for value in values[:100].tolist())
-    assert np.array_equal(target.from_score(found), score_to_pesq(found))
-    assert target.from_score(0.5) == 2.0
+    assert found.dtype == np.float32 and np.array_equal(found, ((values + 0.5) / 5).astype(np.float32))
+    np.testing.assert_allclose(target.from_score(found), values, atol=1e-6)
 
 
 @pytest.mark.parametrize(("text", "low", "high"), [

@@ -15,17 +15,6 @@ from se_keras.models.layers import (
 )
 
 FILTERS = ((15, 5), (25, 7), (40, 9), (50, 11))  # (filters, kernel size): the letter, section II
-SCORE_OFFSET, SCORE_RANGE = 0.5, 5.0  # raw P.862 runs from -0.5 to 4.5
-
-
-def pesq_to_score(pesq_raw):
-    """Raw P.862 PESQ, -0.5 to 4.5, as Quality-Net's target, 0 to 1: (PESQ + 0.5) / 5 (MetricGAN's code; the letter: "maximum 1")."""
-    return (pesq_raw + SCORE_OFFSET) / SCORE_RANGE
-
-
-def score_to_pesq(score):
-    """Inverse of `pesq_to_score`."""
-    return score * SCORE_RANGE - SCORE_OFFSET
 
 
 def quality_net(bins=257, filters=FILTERS, padding="valid", compression="log", batch_normalization=False, input_gain=1.0,
@@ -34,7 +23,7 @@ def quality_net(bins=257, filters=FILTERS, padding="valid", compression="log", b
 
     Inputs: degraded and clean magnitude, float32 `(batch, frames, bins)`, >= 0; frame_mask bool `(batch, frames)`. Both
     magnitudes are divided by one gain, the clean one's RMS level, so that the level of a recording does not matter.
-    Output: score float32 `(batch, 1)`, unbounded, trained towards (PESQ raw + 0.5) / 5.
+    Output: score float32 `(batch, 1)`, unbounded, trained towards 0 .. 1 (`targets`; of raw PESQ, (PESQ + 0.5) / 5).
 
     Args:
         bins: frequency bins.

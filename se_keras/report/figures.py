@@ -32,25 +32,27 @@ def palette(names):
     return {**_FIXED, **{name: _COLOURS[number % len(_COLOURS)] for number, name in enumerate(others)}}
 
 
-def label_histogram(labels, path, colours=None):
-    """Histogram of true PESQ: what Quality-Net learns from, or is tested on.
+def label_histogram(labels, path, colours=None, label=_PESQ):
+    """Histogram of true scores: what Quality-Net learns from, or is tested on.
 
     Args:
-        labels: {name: raw PESQ `(n,)`}, such as noisy, enhanced, clean; missing values are left out.
+        labels: {name: scores `(n,)`}, such as noisy, enhanced, clean; missing values are left out.
         path: of the PNG.
         colours: `palette` of the report.
+        label: of the score, with its unit.
     """
     colours = colours or palette(labels)
     labels = {name: _finite(values) for name, values in labels.items()}
     every = np.concatenate(list(labels.values()))
-    edges = np.arange(np.floor(every.min() * 10) / 10, every.max() + 0.1, 0.1)
+    width = next((width for width in (0.02, 0.1, 1.0) if np.ptp(every) <= 50 * width), np.ptp(every) / 50)
+    edges = np.arange(np.floor(every.min() / width) * width, every.max() + width, width)
     with matplotlib.rc_context(_STYLE):
         figure, axes = _figure(6.4, 4.0)
         for name, values in labels.items():
             axes.hist(values, edges, histtype="stepfilled", alpha=0.18, color=colours[name])
             axes.hist(values, edges, histtype="step", linewidth=1.6, color=colours[name],
                       label=f"{name}: mean {values.mean():.2f}, n = {len(values):,}")
-        axes.set(xlabel=_PESQ, ylabel="Utterances per 0.1")
+        axes.set(xlabel=label, ylabel=f"Utterances per {width:g}")
         figure.legend(loc="outside upper center", ncols=min(2, len(labels)))
         return _save(figure, path)
 
