@@ -16,7 +16,7 @@ __version__ = "0.1.0"
 _HOMES = {"build": "models", "load": "pretrained", "load_weights": "pretrained", "load_quality_net": "pretrained",
           "load_system": "enhancer", "MaskEnhancer": "enhancer", "mix": "mixing", "Stft": "stft", "istft": "stft", "UserError": "errors"}
 _MODULES = ("audio", "dataset", "enhancer", "losses", "manifest", "metrics", "mixing", "models", "pretrained", "scores", "stft",
-            "surrogate", "training")
+            "surrogate", "targets", "training")
 __all__ = ["__version__", *_HOMES, *_MODULES]
 
 

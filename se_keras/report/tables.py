@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
+from se_keras import metrics
 from se_keras.errors import UserError
 from se_keras.report.statistics import agreement, cluster_bootstrap, paired_test
 
-LABELS = {"pesq_raw": "PESQ (raw P.862)", "pesq_nb": "PESQ (nb, P.862.1)", "pesq_wb": "PESQ (wb, P.862.2)",
-          "stoi": "STOI", "estoi": "ESTOI", "si_sdr": "SI-SDR (dB)"}
+LABELS = {name: metrics.label(name) for name in metrics.NAMES} | {
+    "pesq_raw": "PESQ (raw P.862)", "pesq_nb": "PESQ (nb, P.862.1)", "pesq_wb": "PESQ (wb, P.862.2)"}
 MAIN = ("pesq_raw", "stoi", "pesq_wb", "si_sdr")  # the letter's Table I and what stands beside it
 _TEXT = ("id", "system", "speaker", "noise_type", "clean", "error")  # columns that are not numbers
 _CLUSTERS = {"by_clean_utterance": "clean", "by_speaker": "speaker"}  # what the intervals and tests resample: the column
