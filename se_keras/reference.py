@@ -40,11 +40,11 @@ _USUAL = {  # settings of a layer that go without saying; any other becomes part
 def load_reference(path, **overrides):
     """A Keras 2 HDF5 file of the references' code, weights only or a full model, as this project's network.
 
-    Any sizes will do; those that are published, and the network that each becomes:
+    Of any sizes; what each becomes, and takes:
 
     - MetricGAN's enhancer: `models.blstm` with normalization="metricgan" and compression="magnitude". Takes magnitude float32
-      `(batch, frames, bins)` of the STFT of the wave in [-1, 1], and frame_mask bool `(batch, frames)`; gives the mask. The code
-      applies max(mask, 0.05) outside the file (mask_floor=0.05); that of Voice Bank wants compression="log1p", and its mask
+      `(batch, frames, bins)`, and frame_mask bool `(batch, frames)`; gives the mask. The code applies max(mask, 0.05) outside the
+      file (mask_floor=0.05), and has dropout=0.05 in training; that of Voice Bank wants compression="log1p", and its mask
       multiplies log1p of the magnitude.
     - MetricGAN's discriminator: `models.quality_net` with compression="magnitude", batch_normalization=True and
       normalize_level=False. Takes degraded and clean magnitude `(batch, frames, bins)` at their own levels, and frame_mask; gives
@@ -55,6 +55,9 @@ def load_reference(path, **overrides):
 
     Gates are what the configuration says, hard_sigmoid with Keras 2's meaning. A file of weights alone does not say: they are
     hard_sigmoid, Keras's default then, where it was written before Keras 2.3, and sigmoid otherwise.
+
+    Magnitudes are those of waves in [-1, 1]. The card's STFT is this project's, which has a periodic Hamming window and zeros beyond
+    the ends, where the code has a symmetric one and reflects: to the same magnitudes, the networks answer as in Keras 2.
 
     Args:
         path: the .h5 or .hdf5 file.
