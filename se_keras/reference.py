@@ -206,7 +206,7 @@ def _steps(path, config):
 
 
 def _value(setting):
-    """A setting as plain JSON: Keras 2 wrote some numbers as {"type": "ndarray", "value": 0.3} and in float32's digits."""
+    """A setting to compare: Keras 2 wrote some numbers as {"type": "ndarray", "value": 0.3} and in float32's digits."""
     if isinstance(setting, dict) and "value" in setting:
         setting = setting["value"]
     return round(setting, 6) if isinstance(setting, float) else setting
