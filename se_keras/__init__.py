@@ -5,6 +5,7 @@ What is used most is here by name, and imported when it is first asked for: `imp
     import se_keras
     network = se_keras.build("blstm")                 # a keras.Model: magnitude, frame mask -> ratio mask
     network, card = se_keras.load("blstm-qnet")       # the same with shipped weights
+    network, card = se_keras.load_reference("x.h5")   # a Keras 2 file of the authors' code
     enhancer = se_keras.load_system("blstm-qnet")     # wave in, wave out
     enhanced, = enhancer.enhance([noisy])             # float32, 16 kHz
 """
@@ -14,9 +15,10 @@ import importlib
 __version__ = "0.1.0"
 
 _HOMES = {"build": "models", "load": "pretrained", "load_weights": "pretrained", "load_quality_net": "pretrained",
-          "load_system": "enhancer", "MaskEnhancer": "enhancer", "mix": "mixing", "Stft": "stft", "istft": "stft", "UserError": "errors"}
-_MODULES = ("audio", "dataset", "enhancer", "losses", "manifest", "metrics", "mixing", "models", "pretrained", "scores", "stft",
-            "surrogate", "targets", "training")
+          "load_reference": "reference", "load_system": "enhancer", "MaskEnhancer": "enhancer", "mix": "mixing", "Stft": "stft",
+          "istft": "stft", "UserError": "errors"}
+_MODULES = ("audio", "dataset", "enhancer", "losses", "manifest", "metrics", "mixing", "models", "pretrained", "reference", "scores",
+            "stft", "surrogate", "targets", "training")
 __all__ = ["__version__", *_HOMES, *_MODULES]
 
 

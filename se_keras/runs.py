@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas
 
-from se_keras import cli, files
+from se_keras import cli, files, models
 from se_keras.errors import UserError
 
 PACKAGES = ("tensorflow", "keras", "numpy", "librosa", "pesq", "pystoi", "soundfile", "h5py")
@@ -40,6 +40,9 @@ def check_same(folder, config, unknown=()):
         stored = json.loads(path.read_text())
     except ValueError as error:
         raise UserError(f"{path}: not JSON ({error}); name another --out, or delete the folder") from None
+    if stored.get("network") == config.get("network") and (younger := set(config["arguments"]) - set(stored["arguments"])):
+        defaults = models.resolve(config["network"], {})  # a run older than an argument had what is now its default
+        stored["arguments"].update({name: defaults[name] for name in younger if name in defaults})
     if differences := _differences(stored, json.loads(json.dumps(config)), unknown):
         raise UserError(f"{folder} holds a run of another config ({'; '.join(differences)}); name another --out, or delete it")
 

@@ -290,6 +290,13 @@ def test_a_run_of_another_config_is_refused_by_the_keys_that_differ(tmp_path):
         runs.open_run(tmp_path, CONFIG)
 
 
+def test_a_run_older_than_an_argument_goes_on_with_its_default(tmp_path):
+    runs.open_run(tmp_path, CONFIG)
+    with pytest.raises(UserError, match="config .context was 5, is 4.;"):
+        runs.open_run(tmp_path, {**CONFIG, "arguments": {"units": 8, "context": 4}})
+    runs.open_run(tmp_path, {**CONFIG, "arguments": {"units": 8, "context": 5}})
+
+
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "file", tmp_path / "file" / "run", "/proc/run"):

@@ -3,12 +3,19 @@
 import keras
 
 from se_keras.errors import check_choice
-from se_keras.models.layers import Compression, LevelNormalization, UtteranceNormalization, register
+from se_keras.models.layers import (
+    Compression,
+    LevelNormalization,
+    ReferenceNormalization,
+    UtteranceNormalization,
+    gate_activation,
+    register,
+)
 from se_keras.models.lstm import Bidirectional
 
 
 def blstm(bins=257, units=200, dense_units=300, dropout=0.0, mask_floor=0.0, compression="log", normalization="utterance",
-          sigmoid="plain", name="blstm"):
+          sigmoid="plain", recurrent_activation="sigmoid", name="blstm"):
     """Build the BLSTM ratio-mask estimator (Fu, Liao and Tsao 2019, section III; MetricGAN's enhancer has the same layers).
 
     Inputs: magnitude float32 `(batch, frames, bins)`, >= 0, at any level; frame_mask bool `(batch, frames)`, right-padded,
@@ -21,7 +28,9 @@ def blstm(bins=257, units=200, dense_units=300, dropout=0.0, mask_floor=0.0, com
         dropout: rate after the dense layer (MetricGAN 0.05, the letter does not say).
         mask_floor: smallest value of the mask (MetricGAN 0.05, the letter names none).
         compression: scale of the input feature, one of `layers.COMPRESSIONS`, after the level is normalised.
-        normalization: "utterance" for zero mean and unit variance of each bin over the utterance, or "none".
+        normalization: "utterance" for zero mean and unit variance of each bin over the utterance, "none", or "metricgan" for what
+            MetricGAN's code does: as "utterance", but of the magnitude at its own level, and with next to no floor of the variance.
+        recurrent_activation: of the LSTMs' gates, "sigmoid" or "hard_sigmoid_keras2" (weights trained with Keras before 2.3; slower).
         sigmoid: "plain", or "learnable" for MetricGAN+'s 1.2 sigmoid(slope z) with a slope of each bin (`LearnableSigmoid`): 257
             parameters more, and a mask of up to 1.2.
         name: name of the model.
@@ -33,7 +42,8 @@ def blstm(bins=257, units=200, dense_units=300, dropout=0.0, mask_floor=0.0, com
     frame_mask = keras.Input((None,), dtype="bool", name="frame_mask")
     x = mask_features(magnitude, frame_mask, compression, normalization)
     for number in (1, 2):
-        lstm = keras.layers.LSTM(units, return_sequences=True, name=f"lstm_{number}")  # a name that no counter makes: see fingerprint
+        lstm = keras.layers.LSTM(units, return_sequences=True, recurrent_activation=gate_activation(recurrent_activation),
+                                 name=f"lstm_{number}")  # a name that no counter makes: see fingerprint
         x = Bidirectional(lstm, name=f"blstm_{number}")(x, mask=frame_mask)
     x = keras.layers.Dense(dense_units, name="dense")(x)
     x = keras.layers.LeakyReLU(negative_slope=0.3, name="leaky_relu")(x)
@@ -49,12 +59,15 @@ def blstm(bins=257, units=200, dense_units=300, dropout=0.0, mask_floor=0.0, com
 
 
 def mask_features(magnitude, frame_mask, compression, normalization):
-    """The feature of every mask network here: level-normalised, compressed and, with "utterance", standardised magnitude."""
-    check_choice("normalization", normalization, ("utterance", "none"))
-    x = LevelNormalization(name="level")(magnitude, frame_mask)
+    """The feature of every mask network here: level-normalised, compressed and standardised magnitude; see `blstm` for what varies."""
+    check_choice("normalization", normalization, ("utterance", "none", "metricgan"))
+    x = magnitude
+    if normalization != "metricgan":
+        x = LevelNormalization(name="level")(x, frame_mask)
     x = Compression(compression, name="compression")(x)
-    if normalization == "utterance":
-        x = UtteranceNormalization(name="standardise")(x, frame_mask)
+    if normalization != "none":
+        standardise = {"utterance": UtteranceNormalization, "metricgan": ReferenceNormalization}[normalization]
+        x = standardise(name="standardise")(x, frame_mask)
     return x
 
 

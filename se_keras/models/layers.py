@@ -15,6 +15,21 @@ COMPRESSIONS = ("magnitude", "log1p", "log", "root")
 LOG_FLOOR = 1e-2  # of the "log" compression, relative to the RMS magnitude: 40 dB below it
 
 
+@register
+def hard_sigmoid_keras2(x):
+    """clip(0.2 x + 0.5, 0, 1), which Keras 2 calls hard_sigmoid; Keras 3's hard_sigmoid is clip(x / 6 + 0.5, 0, 1)."""
+    return ops.clip(0.2 * x + 0.5, 0.0, 1.0)
+
+
+GATES = {"sigmoid": keras.activations.sigmoid, "hard_sigmoid_keras2": hard_sigmoid_keras2}
+
+
+def gate_activation(name):
+    """The function of an LSTM's gates, one of `GATES`, by a name that a card can hold: to Keras a string means its own alone."""
+    check_choice("recurrent_activation", name, GATES)
+    return GATES[name]
+
+
 def compress(magnitude, how):
     """A level-normalised magnitude (RMS 1) on a scale nearer to loudness.
 
@@ -103,15 +118,24 @@ class UtteranceNormalization(keras.layers.Layer):
     Call arguments: features float32 `(batch, frames, bins)`, frame_mask bool `(batch, frames)`. Padding frames come out zero.
     """
 
+    variance_floor = 1e-6
+
     def call(self, features, frame_mask):
         valid = ops.expand_dims(ops.cast(frame_mask, features.dtype), -1)
         count = ops.maximum(ops.sum(valid, axis=1, keepdims=True), 1.0)
         mean = ops.sum(features * valid, axis=1, keepdims=True) / count
         variance = ops.sum(ops.square(features - mean) * valid, axis=1, keepdims=True) / count
-        return (features - mean) / ops.sqrt(variance + 1e-6) * valid
+        return (features - mean) / ops.sqrt(variance + self.variance_floor) * valid
 
     def compute_output_shape(self, features_shape, *_):
         return features_shape
+
+
+@register
+class ReferenceNormalization(UtteranceNormalization):
+    """`UtteranceNormalization` as MetricGAN's code has it: it divides by std + 1e-12, which sqrt(variance + 1e-24) is to seven digits."""
+
+    variance_floor = 1e-24
 
 
 @register

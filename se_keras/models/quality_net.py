@@ -18,7 +18,7 @@ FILTERS = ((15, 5), (25, 7), (40, 9), (50, 11))  # (filters, kernel size): the l
 
 
 def quality_net(bins=257, filters=FILTERS, padding="valid", compression="log", batch_normalization=False, input_gain=1.0,
-                mean_score=0.5, precision="float32", name="quality_net"):
+                mean_score=0.5, normalize_level=True, precision="float32", name="quality_net"):
     """Build Quality-Net (Fu, Liao and Tsao 2019, section II).
 
     Inputs: degraded and clean magnitude, float32 `(batch, frames, bins)`, >= 0; frame_mask bool `(batch, frames)`. Both
@@ -35,6 +35,7 @@ def quality_net(bins=257, filters=FILTERS, padding="valid", compression="log", b
         input_gain: factor on the compressed input. A spectrally normalised network cannot amplify, so this sets how far apart
             its scores can lie, and how fast it learns.
         mean_score: bias of the last layer at the start; the mean of the labels is a good one.
+        normalize_level: False shows it the magnitudes as they are, as MetricGAN's code does; its scores then depend on the level.
         precision: "float32", or "bfloat16" for the convolutions (spectral normalisation, pooling and head stay float32).
         name: name of the model.
 
@@ -48,8 +49,10 @@ def quality_net(bins=257, filters=FILTERS, padding="valid", compression="log", b
     frame_mask = keras.Input((None,), dtype="bool", name="frame_mask")
     conv_dtype = {"float32": "float32", "bfloat16": "mixed_bfloat16"}[precision]
 
-    level = LevelNormalization(name="level")
-    pair = [level(signal, frame_mask, reference=clean) for signal in (degraded, clean)]
+    pair = [degraded, clean]
+    if normalize_level:
+        level = LevelNormalization(name="level")
+        pair = [level(signal, frame_mask, reference=clean) for signal in pair]
     x = StackPair(input_gain, name="pair")(*[Compression(compression, name=f"compression_{which}")(signal)
                                              for which, signal in zip(("degraded", "clean"), pair, strict=True)])
     if batch_normalization:
