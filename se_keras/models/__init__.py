@@ -7,7 +7,7 @@ from se_keras import backend
 from se_keras.errors import UserError, check_choice
 
 MASK_NETWORKS = ("blstm", "dnn")  # magnitude, frame_mask -> mask
-NETWORKS = (*MASK_NETWORKS, "quality_net")
+NETWORKS = (*MASK_NETWORKS, "quality_net", "quality_net_2018")
 
 
 def builder(name):
