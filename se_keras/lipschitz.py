@@ -2,7 +2,7 @@
 
 Spectral normalisation is said to make a network 1-Lipschitz. It divides a convolution's kernel, reshaped to a matrix, by that
 matrix's largest singular value, which is the gain of one patch of the image; as an operator on the image, where patches overlap, a
-convolution of k x k can have k times that gain (Tsuzuku, Sato and Sugiyama 2018, corollary 1). Here both are measured.
+convolution of k x k can have k times that gain (Tsuzuku, Sato and Sugiyama 2018). Here both are measured.
 """
 
 import keras

@@ -218,8 +218,8 @@ class OperatorNormalization(keras.layers.Wrapper):
     `SpectralNormalization` divides by the norm of the kernel reshaped to `(rows * columns * channels, filters)`. That is the gain of one
     patch; patches overlap, and the gain of the image is up to sqrt(rows * columns) times as large. Here the power iteration runs
     on the convolution itself, one step a training call, with zeros beyond the borders of an image of `size` x `size`, which is
-    kept between calls. An image of another size has a norm within a few percent: 2.5 % for a flat 11x11 kernel and any larger
-    image. State and arithmetic are float32 under every precision, and inference changes nothing, as in `SpectralNormalization`.
+    kept between calls. A larger image has a norm that is a little larger: for a flat 11x11 kernel, at most 2.2 %. State and
+    arithmetic are float32 under every precision, and inference changes nothing, as in `SpectralNormalization`.
 
     Args:
         layer: a Conv2D of stride 1, without dilation and groups.
