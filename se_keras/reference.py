@@ -50,8 +50,8 @@ def load_reference(path, **overrides):
       normalize_level=False. Takes degraded and clean magnitude `(batch, frames, bins)` at their own levels, and frame_mask; gives
       (PESQ + 0.5) / 5 `(batch, 1)`. The file's image is (bins, frames): kernels are transposed. With spectral vectors, the
       kernels become W / sigma after one step of the power iteration, which is what the first prediction of the code uses.
-    - The Quality-Net of 2018: `models.quality_net_2018`. Takes the magnitude of the wave divided by its peak, and frame_mask;
-      gives the score and the frame scores in raw PESQ.
+    - The Quality-Net of 2018: `models.quality_net_2018`. Takes the magnitude of a wave, frame_mask and the wave's peak; gives
+      the score and the frame scores in raw PESQ.
 
     Gates are what the configuration says, hard_sigmoid with Keras 2's meaning. A file of weights alone does not say: they are
     hard_sigmoid, Keras's default then, where it was written before Keras 2.3, and sigmoid otherwise.

@@ -19,17 +19,19 @@ COMMANDS = {"enhancer": (train, ["enhancer"]), "quality-net": (train, ["quality-
 @pytest.mark.parametrize("name", cli.presets())
 def test_every_key_of_a_preset_is_a_flag_with_a_value_of_its_kind(name):
     preset = tomllib.loads((ROOT / "configs" / f"{name}.toml").read_text())
-    assert set(preset) == set(COMMANDS)
+    assert set(preset) == set(COMMANDS) or name.startswith("metricgan") and set(preset) == {"finetune"}
     for section, values in preset.items():
         script, command = COMMANDS[section]
         found = script.arguments([*command, "--preset", name])
         assert {key: getattr(found, key.replace("-", "_")) for key in values} == values
         # Given again as flags, they pass the command line's own checks: choices, bounds, JSON.
-        flags = [text for key, value in values.items() for text in (f"--{key}", *as_flags(value))]
+        flags = [text for key, value in values.items() if value is not False for text in (f"--{key}", *as_flags(value))]
         assert vars(script.arguments([*command, *flags])) == {**vars(found), "preset": None}
 
 
 def as_flags(value):
+    if value is True:
+        return []
     return list(map(str, value)) if isinstance(value, list) else [json.dumps(value) if isinstance(value, dict) else str(value)]
 
 

@@ -87,6 +87,7 @@ def test_padding_to_the_receptive_field_and_its_mask():
     padded = np.asarray(PadToField(9)(image))
     np.testing.assert_array_equal(padded[:, :6], image)
     assert padded.shape == (2, 9, 5, 2) and (padded[:, 6:] == 0).all()
+    assert np.asarray(PadToField(8)(MASK)).tolist() == np.pad(MASK, [(0, 0), (0, 2)]).tolist()
     assert PadToField(6)(image).shape == PadToField(2)(image).shape == image.shape
     # 6 frames less 3 leave 3 windows; the one of 4 frames has 1 that sees no padding
     assert np.asarray(ShortenMask(3)(MASK)).tolist() == [[True, False, False], [True, True, True]]
@@ -223,13 +224,108 @@ def test_small_updates_do_not_vanish_under_bfloat16():
     np.testing.assert_allclose(np.asarray(layer.layer.kernel)[0, 0], [[1, 0], [0, 0.501]], atol=5e-6)
 
 
-def test_frozen_stays_frozen_through_fit():
-    """Called with training=False directly, `fit` would have its way with the kernel and the averages (that is checked too)."""
+def operator_normalised(size=24, filters=6, seed=0, dtype="float32"):
+    keras.utils.set_random_seed(seed)
+    layer = layers.OperatorNormalization(keras.layers.Conv2D(filters, 5, dtype=dtype), size=size)
+    layer.build((None, 20, 30, 3))
+    return layer
 
-    def inner():
-        inputs = keras.Input((3,))
-        x = keras.layers.BatchNormalization()(inputs)
-        return keras.Model(inputs, layers.SpectralNormalization(keras.layers.Dense(1))(x))
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+def test_no_image_comes_out_longer_than_it_went_in(dtype):
+    """The norm of the effective kernel, of images of any size: the largest singular value of its frequency response, which the reshaped
+    kernel's is well below."""
+    layer = operator_normalised(dtype=dtype)
+    x = np.ones((1, 20, 30, 3), np.float32)
+    before = layer.layer.kernel.numpy()
+    layer(x, training=False)
+    np.testing.assert_array_equal(layer.layer.kernel, before)  # inference changes nothing
+    for _ in range(100):
+        layer(x, training=True)
+    response = np.fft.fft2(layer.layer.kernel.numpy(), s=(128, 128), axes=(0, 1))
+    assert 1 <= np.linalg.norm(response, 2, axis=(-2, -1)).max() <= 1.05
+    assert np.linalg.norm(layer.layer.kernel.numpy().reshape(-1, 6), 2) < 0.7
+    scale = layer.layer.kernel.numpy() / before
+    np.testing.assert_allclose(scale, scale.flat[0], rtol=1e-4)  # the kernel keeps its direction, also in bfloat16
+
+
+def test_one_power_step_by_hand():
+    """A kernel of one value is a gain: u is the image's direction, and the norm is found at once."""
+    image = RNG.standard_normal((1, 4, 5, 1)).astype(np.float32)
+    for padding in ("valid", "same"):
+        following, norm = layers.convolution_power_step(np.full((1, 1, 1, 1), -3, np.float32), image, padding)
+        assert float(norm) == pytest.approx(3, rel=1e-6)
+        np.testing.assert_allclose(following, image / np.linalg.norm(image), rtol=1e-5)
+
+
+@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize("size", [3, 4])
+def test_the_power_step_goes_back_by_the_adjoint(padding, size):
+    """<A'u, x> = <u, Ax> = |Ax|, with kernels of odd and of even size."""
+    kernel = RNG.standard_normal((size, size, 2, 3)).astype(np.float32)
+    x = RNG.standard_normal((1, 7, 9, 2)).astype(np.float32)
+    following, norm = layers.convolution_power_step(kernel, x, padding)
+    length = np.linalg.norm(keras.ops.conv(x, kernel, padding=padding))
+    assert float(np.sum(following * x) * norm) == pytest.approx(length, rel=1e-5)
+
+
+def test_a_kernel_of_zeros_stays_and_can_grow_again():
+    layer = operator_normalised()
+    layer.layer.kernel.assign(np.zeros((5, 5, 3, 6)))
+    x = np.ones((1, 20, 30, 3), np.float32)
+    assert (np.asarray(layer(x, training=True)) == 0).all()
+    layer.layer.kernel.assign(RNG.standard_normal((5, 5, 3, 6)))
+    assert 0 < np.abs(layer(x, training=True)).max() < 100
+
+
+def test_gradients_pass_operator_normalisation():
+    import tensorflow as tf
+
+    layer = operator_normalised()
+    image = tf.Variable(RNG.standard_normal((1, 20, 30, 3)).astype(np.float32))
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(layer(image, training=True) ** 2)
+    for gradient in tape.gradient(loss, [image, *(weight.value for weight in layer.trainable_weights)]):
+        assert np.isfinite(gradient).all() and np.abs(gradient).max() > 0
+    assert [weight.name for weight in layer.non_trainable_weights] == ["image"]
+
+
+@pytest.mark.parametrize("layer", [keras.layers.Dense(3), keras.layers.Conv2D(3, 3, strides=2), keras.layers.Conv2D(2, 3, groups=2),
+                                   keras.layers.Conv2D(3, 3, dilation_rate=2)])
+def test_operator_normalisation_refuses_what_it_does_not_measure(layer):
+    with pytest.raises(ValueError, match="not a Conv2D of stride 1, without dilation and groups"):
+        layers.OperatorNormalization(layer)
+
+
+def test_batch_statistics_are_those_of_valid_frames():
+    x = RNG.standard_normal((2, 6, 5, 3)).astype(np.float32)
+    layer = layers.MaskedBatchNormalization(momentum=0.0, epsilon=1e-6)
+    out = np.asarray(layer(with_garbage(x), MASK, training=True))
+    own = np.concatenate([x[0, :4], x[1]])
+    np.testing.assert_allclose(layer.moving_mean, own.mean(axis=(0, 1)), atol=1e-6)
+    np.testing.assert_allclose(layer.moving_variance, own.var(axis=(0, 1)), rtol=1e-5)
+    np.testing.assert_allclose(out[MASK].mean(axis=(0, 1)), 0, atol=1e-6)
+    np.testing.assert_allclose(out[MASK].std(axis=(0, 1)), 1, atol=1e-5)
+    np.testing.assert_allclose(layer(x, MASK)[MASK], out[MASK], atol=1e-5)  # inference by the averages, which are this batch's
+
+
+def inner():
+    inputs = keras.Input((3,))
+    x = keras.layers.BatchNormalization()(inputs)
+    return keras.Model(inputs, layers.SpectralNormalization(keras.layers.Dense(1))(x))
+
+
+def inner_of_images():
+    inputs = keras.Input((3,))
+    x, frame_mask = keras.layers.Reshape((3, 1, 1))(inputs), keras.ops.isfinite(inputs)
+    x = layers.MaskedBatchNormalization()(x, frame_mask)
+    x = layers.OperatorNormalization(keras.layers.Conv2D(2, 3, padding="same"), size=6)(x)
+    return keras.Model(inputs, layers.MaskedGlobalAveragePooling2D()(x, frame_mask))
+
+
+@pytest.mark.parametrize("inner", [inner, inner_of_images])
+def test_frozen_stays_frozen_through_fit(inner):
+    """Called with training=False directly, `fit` would have its way with the kernel and the averages (that is checked too)."""
 
     def changes(wrap):
         network = inner()
@@ -259,6 +355,8 @@ def every_layer():
     x = layers.Compression("root", name="compression")(layers.LevelNormalization(name="level")(x, frame_mask))
     x = MaskFloor(0.2, name="floor")(layers.UtteranceNormalization(name="standardise")(x, frame_mask))
     x = PadToField(12, name="field")(StackPair(0.5, name="pair")(x, x))
+    x = layers.MaskedBatchNormalization(momentum=0.5, name="batch")(x, frame_mask)
+    x = layers.OperatorNormalization(keras.layers.Conv2D(3, 3, padding="same"), size=8, name="operator")(x)
     x = layers.SpectralNormalization(LargeKernelConv2D(4, 9, dtype="mixed_bfloat16"), power_iterations=2, name="sn")(x)
     valid = ShortenMask(8, name="shorten")(frame_mask)
     x = layers.MaskedGlobalAveragePooling2D(name="pool")(layers.ZeroPadding(name="zero")(x, valid), valid)
@@ -281,6 +379,6 @@ def test_config_round_trip_and_whole_model_file(tmp_path):
         sn = copy.get_layer("sn")
         assert (sn.dtype_policy.name, sn.layer.dtype_policy.name, sn.power_iterations) == ("float32", "mixed_bfloat16", 2)
         before = sn.layer.kernel.numpy().copy()
-        sn(np.ones((1, 12, 33, 2), np.float32), training=True)
+        sn(np.ones((1, 12, 33, 3), np.float32), training=True)
         after = sn.layer.kernel.numpy()
         assert (after != before).any() and (after != np.asarray(keras.ops.cast(after, "bfloat16"), np.float32)).any()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from se_keras.errors import UserError
-from se_keras.losses.quality import quality_loss, score_loss
+from se_keras.losses.quality import frame_weighted_loss, quality_loss, score_loss
 from se_keras.losses.spectral import masked_mse
 from se_keras.models.layers import COMPRESSIONS
 
@@ -84,3 +84,26 @@ def test_score_loss_is_the_squared_error_and_that_of_differences():
     assert float(score_loss(score, target, siblings=2, contrast=0)) == pytest.approx(0.045, rel=1e-5)
     assert float(score_loss(score, target, siblings=2, contrast=3)) == pytest.approx(0.045 + 3 * 0.01, rel=1e-5)
     assert float(score_loss(target + 0.25, target, siblings=2, contrast=3)) == pytest.approx(0.0625, rel=1e-5)  # one error: no difference
+
+
+@pytest.mark.parametrize("shape", [(3, 1), (3,)])
+def test_frame_weighted_loss_by_hand(shape):
+    """Frames weigh 1 where the speech is perfect, a hundredth at 2.5, a hundred-thousandth at the worst score of -0.5."""
+    target = np.float32([4.5, 2.5, -0.5]).reshape(shape)
+    score = target + np.float32([0.5, 0, 1]).reshape(shape)
+    frame_scores = np.float32([[4.5, 3.5], [3.5, 5.5], [-0.5, 0.5]])  # mean squared distance 0.5, 5, 0.5
+    everything = np.ones((3, 2), bool)
+    np.testing.assert_allclose(frame_weighted_loss(score, frame_scores, target, everything), [0.75, 0.05, 1 + 0.5e-5], rtol=1e-5)
+    np.testing.assert_array_equal(frame_weighted_loss(target, target.reshape(3, 1) + np.zeros((3, 2), np.float32), target, everything), 0)
+
+
+def test_frame_weighted_loss_leaves_padding_out():
+    score, target = RNG.uniform(-0.5, 4.5, (2, 3, 1)).astype(np.float32)
+    frame_scores = RNG.uniform(-0.5, 4.5, MASK.shape).astype(np.float32)
+    together = np.asarray(frame_weighted_loss(score, frame_scores, target, MASK))
+    assert together.shape == (3,) and together.dtype == np.float32
+    for i, n in enumerate(LENGTHS):
+        alone = frame_weighted_loss(score[i:i + 1], frame_scores[i:i + 1, :n], target[i:i + 1], MASK[i:i + 1, :n])
+        np.testing.assert_allclose(alone, together[i:i + 1], rtol=1e-5)
+    garbage = np.where(MASK, frame_scores, np.float32(99))
+    np.testing.assert_allclose(frame_weighted_loss(score, garbage, target, MASK), together, rtol=1e-5)

@@ -64,10 +64,13 @@ def test_padding_takes_no_part():
 
 @ON_CPU
 def test_it_is_written_out_only_where_it_means_the_same():
-    """One loop a direction, whatever the mask; Keras's own call with anything unusual: dropout, other activations, half precision."""
+    """One loop a direction, whatever the mask; Keras's own call with other activations, half precision, or dropout in training."""
     _, layer = both()
     assert layer._written_out() and loops(layer, MASK) == 2
-    for unusual in ({"dropout": 0.5}, {"recurrent_dropout": 0.5}, {"activation": "relu"}, {"recurrent_activation": "hard_sigmoid"},
+    for dropping in ({"dropout": 0.5}, {"recurrent_dropout": 0.5}):
+        layer = Bidirectional(keras.layers.LSTM(4, return_sequences=True, **dropping))
+        assert layer._written_out() and not layer._written_out(training=True)
+    for unusual in ({"activation": "relu"}, {"recurrent_activation": "hard_sigmoid"},
                     {"use_bias": False}, {"stateful": True}):
         assert not Bidirectional(keras.layers.LSTM(4, return_sequences=True, **unusual))._written_out(), unusual
     assert not Bidirectional(keras.layers.LSTM(4))._written_out()
@@ -75,6 +78,9 @@ def test_it_is_written_out_only_where_it_means_the_same():
     assert not Bidirectional(keras.layers.LSTM(4, return_sequences=True, dtype="mixed_bfloat16"), dtype="mixed_bfloat16")._written_out()
     backward = keras.layers.LSTM(4, return_sequences=True, go_backwards=True, activation="relu")
     assert not Bidirectional(keras.layers.LSTM(4, return_sequences=True), backward_layer=backward)._written_out()
+    theirs, ours = both(dropout=0.5, recurrent_dropout=0.5)
+    np.testing.assert_allclose(ours(X), theirs(X), atol=1e-6)
+    assert np.abs(ours(X, training=True) - ours(X)).max() > 0.01  # dropped
     theirs, ours = both(recurrent_activation="hard_sigmoid")
     np.testing.assert_allclose(ours(X, mask=MASK), theirs(X, mask=MASK), atol=1e-6)
 

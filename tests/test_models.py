@@ -8,6 +8,8 @@ import pytest
 from se_keras import models, pretrained
 from se_keras.enhancer import MaskEnhancer, pad_frames
 from se_keras.errors import UserError
+from se_keras.models.layers import OperatorNormalization, SpectralNormalization
+from se_keras.models.quality_net import METRICGAN_PLUS, PYTORCH_QNET
 from se_keras.stft import Stft, magnitude, stft
 from se_keras.surrogate import QualityPredictor, combined_batch, combined_model, quality_objective
 from tests.conftest import speech_like
@@ -15,6 +17,8 @@ from tests.conftest import speech_like
 SMALL = {"blstm": {"bins": 9, "units": 4, "dense_units": 5, "dropout": 0.1, "mask_floor": 0.05},
          "dnn": {"bins": 9, "units": 4, "context": 2, "normalization": "none", "compression": "root"},
          "quality_net": {"bins": 17, "filters": [[3, 3], [4, 5]], "padding": "same", "batch_normalization": True, "input_gain": 2.0}}
+TINY = {"bins": 17, "filters": [[3, 3], [4, 5]]}
+RELATIVES = {"qnet": {**PYTORCH_QNET, **TINY}, "operator": {**TINY, "batch_normalization": "convolutions", "spectral_norm": "operator"}}
 
 
 def magnitudes(*frames, bins=257, seed=0):
@@ -64,7 +68,9 @@ def test_an_unknown_model_or_argument_is_named_with_the_known_ones():
 @pytest.mark.parametrize("name, argument, value, known", [
     ("blstm", "compression", "cube", "magnitude, log1p, log, root"), ("blstm", "normalization", "batch", "utterance, none"),
     ("dnn", "normalization", "batch", "utterance, none"), ("quality_net", "compression", "cube", "magnitude, log1p, log, root"),
-    ("quality_net", "padding", "causal", "valid, same"), ("quality_net", "precision", "float16", "float32, bfloat16")])
+    ("quality_net", "padding", "causal", "valid, same"), ("quality_net", "batch_normalization", "dense", "none, input, convolutions"),
+    ("quality_net", "spectral_norm", "kernel", "all, dense, none, operator"), ("quality_net", "head", "relu", "linear, sigmoid"),
+    ("quality_net", "precision", "float16", "float32, bfloat16")])
 def test_an_unknown_value_is_named_with_the_known_ones(name, argument, value, known):
     with pytest.raises(UserError, match=f"unknown {argument} '{value}'; known: {known}"):
         models.build(name, **{argument: value})
@@ -89,6 +95,33 @@ def test_parameter_counts(blstm, dnn, quality_net):
     assert quality_net.count_params() == 345_326 + vectors
     assert models.build("quality_net", batch_normalization=True).count_params() == 345_334 + vectors
     assert blstm.count_params() == sum(weight.numpy().size for weight in blstm.trainable_weights)
+
+
+def trainable_count(network):
+    return sum(weight.numpy().size for weight in network.trainable_weights)
+
+
+def test_parameter_counts_of_relatives():
+    """MetricGAN+: 4 + 765 + 3 x 5,640 + 800 + 510 + 11. The PyTorch Q-Net: 345,326 and a scale and an offset for each of 130 filters."""
+    assert trainable_count(models.build("quality_net", **METRICGAN_PLUS)) == 19_010
+    assert trainable_count(models.build("quality_net", **PYTORCH_QNET)) == 345_586
+    assert trainable_count(models.build("quality_net", spectral_norm="operator")) == 345_326
+
+
+def test_relatives_are_made_of_the_layers_that_they_name():
+    def kinds(network):
+        kernels = [f"conv_{n}" for n in (1, 2)] + ["dense_1", "dense_2", "score"]
+        layers = {layer.name.removeprefix("sn_"): layer for layer in network.layers}
+        return "".join({SpectralNormalization: "S", OperatorNormalization: "O"}.get(type(layers[name]), "-") for name in kernels)
+
+    for spectral_norm, expected in (("all", "SSSSS"), ("dense", "--SSS"), ("none", "-----"), ("operator", "OOSSS")):
+        assert kinds(models.build("quality_net", **TINY, spectral_norm=spectral_norm)) == expected
+    for batch_normalization, expected in ((False, []), (True, [""]), ("input", [""]), ("convolutions", ["_1", "_2"])):
+        names = [layer.name for layer in models.build("quality_net", **TINY, batch_normalization=batch_normalization).layers]
+        assert [name for name in names if "batch" in name] == [f"batch_normalization{number}" for number in expected]
+    qnet = models.build("quality_net", **RELATIVES["qnet"])
+    slopes = {layer.name: layer.negative_slope for layer in qnet.layers if "leaky" in layer.name}
+    assert slopes == {"leaky_relu_1": 0, "leaky_relu_2": 0, "leaky_relu_dense_1": 0.01, "leaky_relu_dense_2": 0.01}
 
 
 def test_shapes(blstm, dnn, quality_net):
@@ -175,6 +208,31 @@ def test_a_score_alone_and_in_a_padded_batch(quality_net):
     np.testing.assert_allclose(np.asarray(quality_net([*garbage, frame_mask]))[:, 0], together, atol=1e-5)
 
 
+@pytest.mark.parametrize("relative", RELATIVES)
+def test_a_relatives_score_alone_and_in_a_padded_batch(relative):
+    """In inference every utterance; in training one that is padded, whose batch statistics must not know. The field is 7 frames."""
+    network = models.build("quality_net", **RELATIVES[relative])
+    weights, rng = network.get_weights(), np.random.default_rng(0)
+    network.set_weights([weight + 0.1 * rng.random(weight.shape) for weight in weights])  # offsets, which make padding non-zero
+    given = [(*magnitudes(n, n, bins=17, seed=n), np.ones((1, n), bool)) for n in (3, 7, 20)]
+    (degraded, frame_mask), (clean, _) = (pad_frames([pair[which] for pair in given]) for which in (0, 1))
+    degraded, clean = (np.where(frame_mask[..., None], signal, np.float32(50)) for signal in (degraded, clean))
+    together = np.asarray(network([degraded, clean, frame_mask]))
+    assert np.ptp(together) > 1e-4
+    if relative == "qnet":
+        assert 0 < together.min() and together.max() < 1
+    before = network.get_weights()
+    for i, (x, y, everything) in enumerate(given):
+        np.testing.assert_allclose(network([x[None], y[None], everything])[0], together[i], atol=1e-5)
+        found = []
+        for batch in ([x[None], y[None], everything], [degraded[i:i + 1], clean[i:i + 1], frame_mask[i:i + 1]]):
+            network.set_weights(before)
+            found.append([network(batch, training=True), *network.get_weights()])
+        for alone, padded in zip(*found, strict=True):
+            np.testing.assert_allclose(padded, alone, atol=1e-5)
+        network.set_weights(before)
+
+
 def test_a_valid_score_is_the_mean_over_windows_of_own_frames_only():
     """The head is left out: the pooled features of 40 frames are the mean of those of its twelve windows of 29 frames."""
     network = models.build("quality_net", bins=33)
@@ -228,6 +286,8 @@ def test_mean_score_is_what_an_untrained_network_says_of_silence():  # log1p of 
     network = models.build("quality_net", bins=33, mean_score=0.43, compression="log1p")
     silence = np.zeros((1, 30, 33), np.float32)
     assert float(network([silence, silence, np.ones((1, 30), bool)])[0, 0]) == pytest.approx(0.43, abs=1e-6)
+    network = models.build("quality_net", bins=33, mean_score=0.43, compression="log1p", head="sigmoid")
+    assert float(network([silence, silence, np.ones((1, 30), bool)])[0, 0]) == pytest.approx(0.43, abs=1e-6)
 
 
 def test_bfloat16_convolutions_give_nearly_the_same_score():
@@ -246,18 +306,17 @@ def test_bfloat16_convolutions_give_nearly_the_same_score():
 # --- Config and files ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", SMALL)
-def test_config_weights_file_and_whole_model_file(name, tmp_path):
-    network = models.build(name, **SMALL[name])
+@pytest.mark.parametrize("name, arguments", [*SMALL.items(), *(("quality_net", arguments) for arguments in RELATIVES.values())])
+def test_config_weights_file_and_whole_model_file(name, arguments, tmp_path):
+    network = models.build(name, **arguments)
     network.set_weights([weight + 0.01 * np.random.default_rng(0).random(weight.shape) for weight in network.get_weights()])
-    bins = SMALL[name]["bins"]
-    x = [m[None] for m in magnitudes(*[35] * (len(network.inputs) - 1), bins=bins)] + [np.ones((1, 35), bool)]
+    x = [m[None] for m in magnitudes(*[35] * (len(network.inputs) - 1), bins=arguments["bins"])] + [np.ones((1, 35), bool)]
     expected = network(x)
     from_config = keras.Model.from_config(network.get_config())
     assert from_config.name == name and from_config.get_config() == network.get_config()
     from_config.set_weights(network.get_weights())
     network.save_weights(tmp_path / "x.weights.h5")
-    rebuilt = models.build(name, **SMALL[name])
+    rebuilt = models.build(name, **arguments)
     pretrained.load_weights(rebuilt, tmp_path / "x.weights.h5")
     network.save(tmp_path / "x.keras")
     for copy in (from_config, rebuilt, keras.models.load_model(tmp_path / "x.keras")):

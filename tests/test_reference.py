@@ -55,7 +55,7 @@ def test_quality_net_of_2018(golden):
     folder, io = golden
     network, card = se_keras.load_reference(folder / "qualitynet2018.h5")
     assert network.count_params() == 296_501 and card["arguments"]["recurrent_activation"] == "hard_sigmoid_keras2"
-    outputs = network([io["qn_x"], np.ones((1, 60), bool)])
+    outputs = network([io["qn_x"], np.ones((1, 60), bool), np.ones((1, 1), np.float32)])
     np.testing.assert_allclose(outputs["score"], io["qn_average"], atol=1e-5)
     np.testing.assert_allclose(outputs["frame_scores"], io["qn_frame"][..., 0], atol=1e-5)
 
@@ -68,7 +68,7 @@ def test_other_gates_are_far_off(golden):
     for gate in (keras.activations.hard_sigmoid, keras.activations.sigmoid):
         for layer in (lstm.forward_layer, lstm.backward_layer):
             layer.cell.recurrent_activation = gate
-        outputs = network([io["qn_x"], np.ones((1, 60), bool)])
+        outputs = network([io["qn_x"], np.ones((1, 60), bool), np.ones((1, 1), np.float32)])
         assert np.abs(outputs["frame_scores"] - io["qn_frame"][..., 0]).max() > 0.01
 
 

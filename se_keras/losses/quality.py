@@ -39,3 +39,25 @@ def score_loss(score, target, siblings=1, contrast=0.0):
         variance = ops.sum(ops.square(by_mixture - ops.mean(by_mixture, axis=1, keepdims=True)), axis=1) / (siblings - 1)
         loss = loss + contrast * ops.mean(variance)
     return loss
+
+
+def frame_weighted_loss(score, frame_scores, target, frame_mask):
+    """What the non-intrusive Quality-Net is trained by (Fu et al. 2018), one value an utterance.
+
+    (Q^ - Q)^2 + 10^(Q - 4.5) mean_t (q_t - Q)^2: the better the speech, the more all frames must agree with its score; frames of
+    poor speech may differ, since its noise comes and goes.
+
+    Args:
+        score: Q^, float32 `(batch, 1)` or `(batch,)`, predicted raw PESQ.
+        frame_scores: q_t, float32 `(batch, frames)`, likewise of each frame.
+        target: Q, true raw PESQ, -0.5 to 4.5, `(batch, 1)` or `(batch,)`.
+        frame_mask: bool `(batch, frames)`.
+
+    Returns:
+        float32 `(batch,)`.
+    """
+    score, target = ops.reshape(score, (-1,)), ops.reshape(target, (-1,))
+    valid = ops.cast(frame_mask, frame_scores.dtype)
+    squared = ops.square(frame_scores - ops.expand_dims(target, -1))
+    of_frames = ops.sum(squared * valid, axis=1) / ops.maximum(ops.sum(valid, axis=1), 1.0)
+    return ops.square(score - target) + ops.power(10.0, target - 4.5) * of_frames

@@ -14,15 +14,15 @@ class Bidirectional(keras.layers.Bidirectional):
     Keras runs one loop a direction, tells padding from speech in every step of it, and differentiates it step by step: some
     150,000 small kernels an update of the letter's enhancer. Here, under TensorFlow on a CPU, the products with the input
     stand outside the loop, padding (always to the right) is left to fall where it does no harm, and the gradient is a second
-    loop of as few kernels. Elsewhere (cuDNN, other backends), and for an LSTM with dropout or other activations, the call is
-    Keras's own.
+    loop of as few kernels. Elsewhere (cuDNN, other backends), for an LSTM with other activations, and in the training of one
+    with dropout, the call is Keras's own.
 
     Call arguments: sequence float32 `(batch, frames, features)`; mask bool `(batch, frames)`, True first and then False, or None.
     Output float32 `(batch, frames, 2 units)`; what stands on padding frames has no meaning.
     """
 
     def call(self, sequences, initial_state=None, mask=None, training=None):
-        if initial_state is not None or not self._written_out():
+        if initial_state is not None or not self._written_out(training):
             return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
         lengths = ops.full(ops.shape(sequences)[:1], ops.shape(sequences)[1], "int32") if mask is None else ops.sum(
             ops.cast(mask, "int32"), axis=1)
@@ -31,16 +31,21 @@ class Bidirectional(keras.layers.Bidirectional):
                    for name in ("kernel", "recurrent_kernel", "bias")]
         return _bidirectional_lstm(sequences, lengths, *weights)
 
-    def _written_out(self):
-        return (all(map(_standard, (self.forward_layer, self.backward_layer))) and self.merge_mode == "concat"
+    def _written_out(self, training=False):
+        layers = (self.forward_layer, self.backward_layer)
+        return (all(map(_standard, layers)) and not (training and any(map(_drops, layers))) and self.merge_mode == "concat"
                 and self.compute_dtype == "float32" and keras.backend.backend() == "tensorflow" and on_cpu())
 
 
 def _standard(layer):
     """Whether a layer is an LSTM as `_recurrence` has it (the one that runs backward has `go_backwards`)."""
     return isinstance(layer, keras.layers.LSTM) and layer.return_sequences and layer.use_bias and not (
-        layer.return_state or layer.stateful or layer.unroll or layer.dropout or layer.recurrent_dropout) and (
+        layer.return_state or layer.stateful or layer.unroll) and (
         layer.activation, layer.recurrent_activation) == (keras.activations.tanh, keras.activations.sigmoid)
+
+
+def _drops(layer):
+    return bool(layer.dropout or layer.recurrent_dropout)
 
 
 def _bidirectional_lstm(x, lengths, kernel, recurrent, bias):

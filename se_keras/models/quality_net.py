@@ -1,5 +1,7 @@
 """Quality-Net: a CNN that predicts the PESQ of a degraded against a clean spectrogram, and has a gradient."""
 
+import math
+
 import keras
 from keras import ops
 
@@ -8,42 +10,61 @@ from se_keras.models.dft_conv import LargeKernelConv2D
 from se_keras.models.layers import (
     Compression,
     LevelNormalization,
+    MaskedBatchNormalization,
     MaskedGlobalAveragePooling2D,
+    OperatorNormalization,
     SpectralNormalization,
     ZeroPadding,
     register,
 )
 
 FILTERS = ((15, 5), (25, 7), (40, 9), (50, 11))  # (filters, kernel size): the letter, section II
+METRICGAN_PLUS = {"filters": ((15, 5),) * 4, "compression": "log1p", "batch_normalization": "input"}  # SpeechBrain's recipe; 19,010 weights
+PYTORCH_QNET = {"padding": "same", "compression": "magnitude", "batch_normalization": "convolutions", "conv_slope": 0.0,
+                "dense_slope": 0.01, "spectral_norm": "dense", "head": "sigmoid"}  # github.com/seunghyeon528/Q-Net; 345,586 weights
 
 
 def quality_net(bins=257, filters=FILTERS, padding="valid", compression="log", batch_normalization=False, input_gain=1.0,
-                mean_score=0.5, normalize_level=True, precision="float32", name="quality_net"):
-    """Build Quality-Net (Fu, Liao and Tsao 2019, section II).
+                mean_score=0.5, conv_slope=0.3, dense_slope=0.3, spectral_norm="all", head="linear", normalize_level=True,
+                precision="float32", name="quality_net"):
+    """Build Quality-Net (Fu, Liao and Tsao 2019, section II), or a network of its kind.
 
     Inputs: degraded and clean magnitude, float32 `(batch, frames, bins)`, >= 0; frame_mask bool `(batch, frames)`. Both
     magnitudes are divided by one gain, the clean one's RMS level, so that the level of a recording does not matter.
-    Output: score float32 `(batch, 1)`, unbounded, trained towards 0 .. 1 (`targets`; of raw PESQ, (PESQ + 0.5) / 5).
+    Output: score float32 `(batch, 1)`, trained towards 0 .. 1 (`targets`; of raw PESQ, (PESQ + 0.5) / 5); unbounded, or 0 to 1
+    with a sigmoid head.
+
+    The arguments also make its relatives (`METRICGAN_PLUS` and `PYTORCH_QNET`: `quality_net(**PYTORCH_QNET)`).
 
     Args:
         bins: frequency bins.
         filters: (filters, kernel size) of each convolution.
         padding: "valid" (as MetricGAN's code; an utterance shorter than the receptive field of 29 frames is padded with zeros) or "same".
         compression: scale of the input, one of `layers.COMPRESSIONS` ("magnitude" is the letter's).
-        batch_normalization: normalise the two-channel input as MetricGAN's code does. Its statistics include no padding only
-            when a batch holds none; prefer `compression` and `input_gain`.
+        batch_normalization: "input" (or True) for the two-channel input, as MetricGAN's code; "convolutions" for the output of each
+            convolution, before its activation; or False. Statistics are those of valid frames: padding does not count.
         input_gain: factor on the compressed input. A spectrally normalised network cannot amplify, so this sets how far apart
             its scores can lie, and how fast it learns.
-        mean_score: bias of the last layer at the start; the mean of the labels is a good one.
+        mean_score: what the head says of a zero at the start, below 1 and above 0 if it is a sigmoid; the mean of the labels is a good one.
+        conv_slope, dense_slope: negative slope of the LeakyReLU after each convolution, and after each hidden dense layer; 0 is ReLU.
+        spectral_norm: what is divided by its norm: "all" kernels, as matrices (Miyato et al. 2018); the "dense" ones only; "none"; or
+            "operator": all, the convolutions by their norm as operators, which is the larger (`layers.OperatorNormalization`).
+        head: "linear" or "sigmoid".
         normalize_level: False shows it the magnitudes as they are, as MetricGAN's code does; its scores then depend on the level.
         precision: "float32", or "bfloat16" for the convolutions (spectral normalisation, pooling and head stay float32).
         name: name of the model.
 
     Returns:
-        A functional keras.Model; 345,326 weights besides the spectral normalisation's vectors, 8 more with batch normalisation.
+        A functional keras.Model; 345,326 trainable weights, and 4 more with "input", 260 with "convolutions" normalised.
     """
     check_choice("padding", padding, ("valid", "same"))
     check_choice("precision", precision, ("float32", "bfloat16"))
+    check_choice("spectral_norm", spectral_norm, ("all", "dense", "none", "operator"))
+    check_choice("head", head, ("linear", "sigmoid"))
+    batch_normalization = {True: "input", False: "none"}.get(batch_normalization, batch_normalization)
+    check_choice("batch_normalization", batch_normalization, ("none", "input", "convolutions"))
+    normalize_conv = {"all": SpectralNormalization, "operator": OperatorNormalization}.get(spectral_norm, _plain)
+    normalize_dense = _plain if spectral_norm == "none" else SpectralNormalization
     degraded = keras.Input((None, bins), name="degraded")
     clean = keras.Input((None, bins), name="clean")
     frame_mask = keras.Input((None,), dtype="bool", name="frame_mask")
@@ -55,27 +76,35 @@ def quality_net(bins=257, filters=FILTERS, padding="valid", compression="log", b
         pair = [level(signal, frame_mask, reference=clean) for signal in pair]
     x = StackPair(input_gain, name="pair")(*[Compression(compression, name=f"compression_{which}")(signal)
                                              for which, signal in zip(("degraded", "clean"), pair, strict=True)])
-    if batch_normalization:
-        x = keras.layers.BatchNormalization(momentum=0.99, name="batch_normalization")(x)
+    if batch_normalization == "input":
+        x = MaskedBatchNormalization(momentum=0.99, name="batch_normalization")(x, frame_mask)
     x = ZeroPadding(name="zero_padding")(x, frame_mask)
     valid = frame_mask
     if padding == "valid":
-        field = sum(size - 1 for _, size in filters)
-        x = PadToField(field + 1, name="pad_to_field")(x)
-        valid = ShortenMask(field, name="shorten_mask")(frame_mask)
+        pad = PadToField(1 + sum(size - 1 for _, size in filters), name="pad_to_field")
+        x, valid = pad(x), PadToField(pad.frames, name="pad_mask_to_field")(frame_mask)
     for number, (channels, size) in enumerate(filters, start=1):
         convolution = LargeKernelConv2D(channels, size, padding=padding, dtype=conv_dtype, name=f"conv_{number}")
-        x = SpectralNormalization(convolution, name=f"sn_conv_{number}")(x)
-        x = keras.layers.LeakyReLU(negative_slope=0.3, dtype=conv_dtype, name=f"leaky_relu_{number}")(x)
+        x = normalize_conv(convolution, name=f"sn_conv_{number}")(x)
+        if padding == "valid":
+            valid = ShortenMask(size - 1, name=f"shorten_mask_{number}")(valid)
+        if batch_normalization == "convolutions":  # momentum and epsilon are PyTorch's
+            x = MaskedBatchNormalization(momentum=0.9, epsilon=1e-5, dtype=conv_dtype, name=f"batch_normalization_{number}")(x, valid)
+        x = keras.layers.LeakyReLU(negative_slope=conv_slope, dtype=conv_dtype, name=f"leaky_relu_{number}")(x)
         if padding == "same":  # what the bias put on padding frames would leak into the next layer
             x = ZeroPadding(dtype=conv_dtype, name=f"zero_padding_{number}")(x, frame_mask)
     x = MaskedGlobalAveragePooling2D(name="pool")(x, valid)
     for number, units in ((1, 50), (2, 10)):
-        x = SpectralNormalization(keras.layers.Dense(units, name=f"dense_{number}"), name=f"sn_dense_{number}")(x)
-        x = keras.layers.LeakyReLU(negative_slope=0.3, name=f"leaky_relu_dense_{number}")(x)
-    last = keras.layers.Dense(1, bias_initializer=keras.initializers.Constant(mean_score), name="score")
-    score = SpectralNormalization(last, name="sn_score")(x)
-    return keras.Model([degraded, clean, frame_mask], score, name=name)
+        x = normalize_dense(keras.layers.Dense(units, name=f"dense_{number}"), name=f"sn_dense_{number}")(x)
+        x = keras.layers.LeakyReLU(negative_slope=dense_slope, name=f"leaky_relu_dense_{number}")(x)
+    bias = math.log(mean_score / (1 - mean_score)) if head == "sigmoid" else mean_score
+    last = keras.layers.Dense(1, head, bias_initializer=keras.initializers.Constant(bias), name="score")
+    return keras.Model([degraded, clean, frame_mask], normalize_dense(last, name="sn_score")(x), name=name)
+
+
+def _plain(layer, name):
+    """The layer as it is, where another would be wrapped under `name`."""
+    return layer
 
 
 @register
@@ -103,7 +132,7 @@ def _at_least_zero(count):
 
 @register
 class PadToField(keras.layers.Layer):
-    """Zeros to the right of an image with fewer than `frames` frames, the least that 'valid' convolutions can take."""
+    """Zeros to the right of fewer than `frames` frames, the least that 'valid' convolutions can take: an image, or a frame mask."""
 
     def __init__(self, frames=29, **kwargs):
         super().__init__(**kwargs)
@@ -111,7 +140,7 @@ class PadToField(keras.layers.Layer):
 
     def call(self, x):
         missing = _at_least_zero(self.frames - ops.shape(x)[1])
-        return ops.pad(x, [[0, 0], [0, missing], [0, 0], [0, 0]])
+        return ops.pad(x, [[0, 0], [0, missing]] + [[0, 0]] * (len(x.shape) - 2))
 
     def compute_output_shape(self, shape):
         return (shape[0], None, *shape[2:])
