@@ -11,7 +11,7 @@ from conftest import ROOT, speech_like
 
 import enhance
 import score
-from se_keras import metrics, pretrained, streaming
+from se_keras import metrics, pretrained, streaming, targets
 from se_keras.errors import UserError
 from se_keras.metrics.pesq import raw_to_nb
 from se_keras.wiener import Wiener
@@ -143,6 +143,8 @@ def test_ctrl_c_keeps_what_is_done(folder, tmp_path, monkeypatch, capsys):
 
 class Predictor:
     """A Quality-Net that predicts the degraded signal's level over its reference's, in bel: any mismatch shows."""
+
+    target = targets.parse("pesq_raw")
 
     def predict_waves(self, pairs):
         return [np.log10(np.sum(np.square(degraded)) / np.sum(np.square(clean))) for degraded, clean in pairs]

@@ -267,18 +267,18 @@ ALL = pytest.mark.parametrize("layers", [ENHANCER, QUALITY_NET_2018, discriminat
 
 
 def load_any(layers, path):
-    """A network of any kind, of 11 bins where the file leaves that open, and magnitudes for it, without its frame mask."""
+    """A network of any kind, of 11 bins where the file leaves that open, magnitudes for it, and what it takes behind the frame mask."""
     network, card = load_reference(write(path, layers), **({"bins": 11} if layers[0][0].startswith("batch") else {}))
-    shape = (2, 12, network.input_shape[0][-1])
-    return network, card, [np.abs(array) for array in arrays(*[shape] * (len(network.inputs) - 1))]
+    shape, peak = (2, 12, network.input_shape[0][-1]), [np.float32([[1], [2]])] if card["network"] == "quality_net_2018" else []
+    return network, card, [np.abs(array) for array in arrays(*[shape] * (len(network.inputs) - 1 - len(peak)))], peak
 
 
 @ALL
 def test_padding_takes_no_part(tmp_path, layers):
-    network, _, x = load_any(layers, tmp_path / "old.h5")
+    network, _, x, peak = load_any(layers, tmp_path / "old.h5")
     short = np.arange(12) < np.array([[12], [9]])
-    together = keras.tree.flatten(network([*(np.where(short[..., None], signal, np.float32(50)) for signal in x), short]))
-    alone = keras.tree.flatten(network([*(signal[1:, :9] for signal in x), np.ones((1, 9), bool)]))
+    together = keras.tree.flatten(network([*(np.where(short[..., None], signal, np.float32(50)) for signal in x), short, *peak]))
+    alone = keras.tree.flatten(network([*(signal[1:, :9] for signal in x), np.ones((1, 9), bool), *(value[1:] for value in peak)]))
     for ours, expected in zip(together, alone, strict=True):
         ours = np.asarray(ours)[1:]
         np.testing.assert_allclose(ours[:, :9] if ours.shape[1] > 1 else ours, expected, atol=1e-5)
@@ -286,8 +286,8 @@ def test_padding_takes_no_part(tmp_path, layers):
 
 @ALL
 def test_saved_and_loaded_as_every_model(tmp_path, layers):
-    network, card, x = load_any(layers, tmp_path / "old.h5")
-    x = [*x, EVERYTHING]
+    network, card, x, peak = load_any(layers, tmp_path / "old.h5")
+    x = [*x, EVERYTHING, *peak]
     expected = keras.tree.flatten(network(x))
     network.save(tmp_path / "x.keras")
     network.save_weights(tmp_path / "x.weights.h5")
