@@ -129,9 +129,11 @@ def check(args):
     pretrained.check_mask_networks([args.enhancer])
     targets.parse(args.target, args.mapping)
     if args.quality_net != "new":
-        known = pretrained.read_target(pretrained.read_card(args.quality_net, "quality_net"))
+        known = pretrained.read_target(pretrained.read_card(args.quality_net, models.QUALITY_NETWORKS))
         if args.target not in ("pesq_raw", known.text):
             raise UserError(f"{args.quality_net} predicts {known.text}, not {args.target}; train one that does, or use --quality-net new")
+        if args.update != "frozen":
+            pretrained.read_card(args.quality_net, "quality_net")  # the one of 2018 is only used frozen
     elif args.update == "frozen":
         raise UserError("--quality-net new knows nothing, and --update frozen would teach it nothing; "
                         "choose --update alternating or replay, or name a trained one")

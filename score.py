@@ -11,16 +11,17 @@ import scipy.signal
 from tabulate import tabulate
 from tqdm import tqdm
 
-from se_keras import audio, cli, metrics, pretrained, streaming
+from se_keras import audio, cli, metrics, models, pretrained, streaming
 from se_keras.errors import UserError
 from se_keras.metrics.pesq import raw_to_nb
 from se_keras.stft import Stft
 
-DESCRIPTION = """Score degraded or enhanced speech against its clean reference.
+DESCRIPTION = """Score degraded or enhanced speech, against its clean reference or, by a Quality-Net that needs none, without.
 
   python score.py --degraded enhanced.wav --reference clean.wav
   python score.py --degraded enhanced/ --reference clean/          folders, paired by file name without suffix
   python score.py --degraded enhanced.wav --reference clean.wav --json
+  python score.py --degraded recording.wav                         what the non-intrusive Quality-Net predicts, and nothing else
 
 Predicted PESQ comes from Quality-Net, on the raw scale of P.862 (-0.5 to 4.5, narrow band) and mapped to MOS-LQO by P.862.1 (of
 one that was trained for another target: that); the metrics beside it are measured. Files are resampled to 16 kHz and their channels
@@ -34,12 +35,20 @@ FRAME = Stft().hop_length  # samples that the two lengths may differ by
 def main(argv=None):
     parser = cli.parser(DESCRIPTION)
     parser.add_argument("--degraded", required=True, metavar="X", help="an audio file, or a folder of them")
-    parser.add_argument("--reference", metavar="Y", help="the clean file, or the folder of clean files")
+    parser.add_argument("--reference", metavar="Y", help="the clean file, or the folder of clean files; left out, nothing is measured")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    parser.add_argument("--quality-net", default=pretrained.DEFAULT_QUALITY_NET, metavar="NAME|RUN",
-                        help="a shipped Quality-Net, a run folder of train.py quality-net, or none: measure only")
+    parser.add_argument("--quality-net", metavar="NAME|RUN",
+                        help="a shipped Quality-Net, a run folder of train.py quality-net, or none: measure only; by default "
+                             f"{pretrained.DEFAULT_QUALITY_NET}, without a reference {pretrained.DEFAULT_NON_INTRUSIVE}")
     args = parser.parse_args(argv)
+    if args.quality_net is None:
+        without = args.reference is None and pretrained.DEFAULT_NON_INTRUSIVE in pretrained.names()
+        args.quality_net = pretrained.DEFAULT_NON_INTRUSIVE if without else pretrained.DEFAULT_QUALITY_NET
     pairs = pair_files(args.degraded, args.reference)
+    if args.reference is None and (args.quality_net == "none" or
+                                   pretrained.read_card(args.quality_net, models.QUALITY_NETWORKS)["network"] != "quality_net_2018"):
+        raise UserError(f"--reference is missing: the metrics and {args.quality_net} compare with the clean speech; name the clean file or "
+                        "folder, or a Quality-Net that needs none (train.py quality-net --model quality_net_2018)")
     predictor = None if args.quality_net == "none" else pretrained.load_quality_net(args.quality_net)
 
     rows, notes, failed = [], Counter(), []
@@ -49,9 +58,9 @@ def main(argv=None):
         except UserError as error:
             failed.append(error)
             continue
-        rows.append({"degraded": str(degraded), "reference": str(reference), **score(*waves, predictor)})
+        rows.append({"degraded": str(degraded), "reference": reference and str(reference), **score(*waves, predictor)})
     for note, count in notes.items():
-        print(f"note: {count} of {2 * len(pairs)} files {note}", file=sys.stderr)
+        print(f"note: {count} of {(1 if args.reference is None else 2) * len(pairs)} files {note}", file=sys.stderr)
     if rows:
         print(json.dumps(as_json(rows, args.quality_net), indent=2) if args.json else as_table(rows))
     for error in failed:
@@ -60,19 +69,18 @@ def main(argv=None):
 
 
 def pair_files(degraded, reference):
-    """Pairs of (degraded, reference) paths: two files, or two folders paired by file name without suffix.
+    """Pairs of (degraded, reference) paths: two files, or two folders paired by file name without suffix; None for no reference.
 
     Raises:
-        UserError: no reference, a missing file or folder, a file against a folder, a folder without audio, a name that stands
-            twice in a folder, degraded files without a reference.
+        UserError: a missing file or folder, a file against a folder, a folder without audio, a name that stands twice in a
+            folder, degraded files without a reference in the other folder.
     """
-    if reference is None:
-        raise UserError("--reference is missing: PESQ, STOI, SI-SDR and this Quality-Net all compare with the clean speech; "
-                        "name the clean file or folder")
-    degraded, reference = Path(degraded), Path(reference)
-    for path in (degraded, reference):
+    degraded, reference = Path(degraded), reference and Path(reference)
+    for path in filter(None, (degraded, reference)):
         if not path.exists():
             raise UserError(f"{path}: no such file or folder")
+    if reference is None:
+        return [(path, None) for path in ([degraded] if degraded.is_file() else by_stem(degraded).values())]
     if degraded.is_dir() != reference.is_dir():
         raise UserError(f"{degraded} and {reference}: one is a file and one a folder; name two files or two folders")
     if degraded.is_file():
@@ -97,17 +105,20 @@ def by_stem(folder):
 
 
 def read_pair(degraded, reference, notes):
-    """The two waves, float32 `(samples,)` at 16 kHz, of one length; `notes` counts the files to which something was done.
+    """The two waves, float32 `(samples,)` at 16 kHz, of one length, the second None where there is no reference; `notes` counts the
+    files to which something was done.
 
     Raises:
         UserError: an unreadable file, or lengths that differ by more than a frame.
     """
     waves = []
-    for path in (degraded, reference):
+    for path in filter(None, (degraded, reference)):
         wave, rate = audio.read_any_rate(path)
         waves.append(audio.resample(wave, rate, audio.SAMPLE_RATE))
         if rate != audio.SAMPLE_RATE:
             notes[f"resampled from {rate} to {audio.SAMPLE_RATE} Hz, the rate of every score here"] += 1
+    if reference is None:
+        return [*waves, None]
     lengths = [len(wave) for wave in waves]
     if abs(lengths[0] - lengths[1]) > FRAME:
         raise UserError(f"{degraded} holds {lengths[0]} samples at 16 kHz and {reference} {lengths[1]}, expected the same "
@@ -119,16 +130,23 @@ def read_pair(degraded, reference, notes):
 
 def score(degraded, reference, predictor):
     """Predicted and measured scores of a pair: {name: float or None}, and "error": the reasons for every None, or None."""
-    row = metrics.evaluate(metrics.DEFAULT, reference, degraded)
-    if predictor is None:
-        return row
-    value = None
-    if degraded.any() and reference.any():
-        value = float(predictor.predict_waves([(match_level(degraded, reference), reference)])[0])
+    if reference is None:
+        row = {"error": None if degraded.any() else "the degraded signal is digital silence"}
+    else:
+        row = metrics.evaluate(metrics.DEFAULT, reference, degraded)
+    return row if predictor is None else {**predict(degraded, reference, predictor), **row}
+
+
+def predict(degraded, reference, predictor):
+    """Predicted scores of a pair: {name: float, or None where one of its signals is silent}."""
+    value, needed = None, [degraded] if reference is None else [degraded, reference]
+    if all(wave.any() for wave in needed):
+        matched = match_level(degraded, reference) if predictor.needs_reference else degraded
+        value = float(predictor.predict_waves([(matched, reference)])[0])
     predicted = {f"predicted_{predictor.target.text}": value}
     if predictor.target.text == "pesq_raw":
         predicted["predicted_pesq_nb"] = None if value is None else raw_to_nb(value)
-    return {**predicted, **row}
+    return predicted
 
 
 def match_level(degraded, reference):

@@ -47,8 +47,9 @@ def arguments(argv):
     cli.add_training_arguments(quality, out="runs/quality-net", batch=4, learning_rate=1.5e-4)
     quality.add_argument("--enhancer", nargs="+", default=[], metavar="RUN|NAME",
                          help="enhancers whose output is scored beside noisy and clean speech")
+    quality.add_argument("--model", default="quality_net", help="quality_net, or quality_net_2018: the one that needs no clean reference")
     quality.add_argument("--model-args", default={}, type=cli.json_object, metavar="JSON",
-                         help="arguments of models.quality_net, such as '{\"padding\": \"same\"}'")
+                         help="arguments of the model, such as '{\"padding\": \"same\"}'")
     quality.add_argument("--target", default="pesq_raw", metavar="TARGET",
                          help="what it learns to predict: a metric (test.py --help), a function of your own as "
                               "package.module:function[low,high], or a weighted sum such as pesq_wb:0.7,stoi:0.3")
@@ -125,31 +126,19 @@ def train_enhancer(args, train_rows, valid_rows):
 
 
 def train_quality_net(args, train_rows, valid_rows):
-    if not args.enhancer:
-        print("no --enhancer: Quality-Net will know noisy and clean speech only, and will be a poor judge of enhanced speech")
-        args.perturbed, args.siblings = 0, 1
-    if args.batch % args.siblings:
-        raise UserError(f"--batch {args.batch} does not hold whole groups of --siblings {args.siblings}; make it a multiple")
-    pretrained.check_mask_networks(args.enhancer)
-    target = targets.parse(args.target)
-    if args.start is not None:
-        card = pretrained.read_card(args.start, "quality_net")
-        args.model_args = {**card["arguments"], **args.model_args}
-        args.input = args.input or card.get("representation", "mask")
-        if args.input != card.get("representation", "mask"):
-            raise UserError(f"{args.start} has learned from --input {card['representation']}; go on with the same, or start from nothing")
-        if (before := pretrained.read_target(card)) != target:
-            raise UserError(f"{args.start} has learned to predict {before.text}; go on with --target {before.text}, or start from nothing")
-    args.input = args.input or "mask"
+    target = check_quality_net(args)
+    intrusive = args.model == "quality_net"
     backend.load()
     from se_keras import diet, enhancer, scores, surrogate, training
     from se_keras.losses.quality import score_loss
+    from se_keras.models.quality_net_2018 import as_quality_net
     from se_keras.report import figures
     from se_keras.stft import Stft
 
     training.seed_everything(args.seed, args.deterministic)
     config = Stft()
-    models.build("quality_net", **args.model_args, precision=args.precision)  # a wrong argument is told before the labelling
+    precision = {"precision": args.precision} if intrusive else {}
+    models.build(args.model, **args.model_args, **precision)  # a wrong argument is told before the labelling
     cli.check_writable(args.out)
     enhancers = [enhancer.load_system(name) for name in args.enhancer]
     train_rows = evaluation.subset(train_rows, args.rows) if args.rows else train_rows
@@ -157,28 +146,62 @@ def train_quality_net(args, train_rows, valid_rows):
     weights = {name: pretrained.sha256(name) for name in [*args.enhancer, *([args.start] if args.start else [])]}
 
     def described(arguments):
-        return runs.describe(args, "quality_net", arguments, config, representation=args.input, target=target.to_config(),
+        return runs.describe(args, args.model, arguments, config, representation=args.input, target=target.to_config(),
                              weights=weights)
 
-    runs.check_same(args.out, described(models.resolve("quality_net", args.model_args)), unknown=["mean_score"])
+    runs.check_same(args.out, described(models.resolve(args.model, args.model_args)), unknown=["mean_score"])
     pairs = diet.diet(train_rows, len(enhancers), args.perturbed, args.snr_raise, crop_s=args.crop or None, seed=args.seed)
     with scores.Scorer(target.metrics, cache=Path(args.data) / "scores", workers=args.workers) as scorer:
         pairs, labels = diet.known(pairs, diet.label(pairs, enhancers, scorer, target))
-        arguments = models.resolve("quality_net", {"mean_score": round(float(labels.mean()), 4), **args.model_args})
-        network = models.build("quality_net", **arguments, precision=args.precision)
+        start = {"mean_score": round(float(labels.mean()), 4)} if intrusive else {}
+        arguments = models.resolve(args.model, {**start, **args.model_args})
+        network = models.build(args.model, **arguments, **precision)
         logger = runs.open_run(args.out, described(arguments))
         if args.start is not None:
             pretrained.load_weights(network, pretrained.find(args.start)[1])
-        training.compile_model(network, training.optimizer("adam", args.learning_rate),
-                               lambda y_true, y_pred: score_loss(y_pred, y_true, args.siblings, args.contrast))
-        validate = surrogate.QualityValidation(network, valid_rows, enhancers, scorer, config, args.input, target)
+        if intrusive:
+            model, judge, prepare = network, network, surrogate.quality_batch
+            training.compile_model(model, training.optimizer("adam", args.learning_rate),
+                                   lambda y_true, y_pred: score_loss(y_pred, y_true, args.siblings, args.contrast))
+        else:
+            model, judge, prepare = surrogate.frame_model(network, target), as_quality_net(network), surrogate.frame_batch
+            training.compile_model(model, training.optimizer("rmsprop", args.learning_rate), training.mean_output)
+        validate = surrogate.QualityValidation(judge, valid_rows, enhancers, scorer, config, args.input, target)
     figures.label_histogram(diet.by_kind(pairs, target.from_score(labels)), Path(args.out) / "labels.png", label=target.label)
     feed = surrogate.QualityFeed(pairs, labels, enhancers, args.batch, config, args.seed, args.input, args.siblings)
     plan = training.Plan(updates=args.updates, validate_every=args.validate_every, learning_rate=args.learning_rate,
                          schedule=args.schedule, patience=args.patience, checkpoint_s=args.checkpoint_every,
                          validate_first=args.start is not None)
-    history = training.train(network, feed, surrogate.quality_batch, plan, args.out, logger, validate, network, "quality-net")
+    history = training.train(model, feed, prepare, plan, args.out, logger, validate, network, args.model.replace("_", "-"))
     runs.finish(args.out, history, plan.monitor)
+
+
+def check_quality_net(args):
+    """What can be known to be wrong before anything is loaded; fills in what follows from other flags. The `targets.Target`."""
+    if not args.enhancer:
+        print("no --enhancer: Quality-Net will know noisy and clean speech only, and will be a poor judge of enhanced speech")
+        args.perturbed, args.siblings = 0, 1
+    check_choice("--model", args.model, models.QUALITY_NETWORKS)
+    target = targets.parse(args.target)
+    if args.model == "quality_net_2018":
+        if args.target != "pesq_raw" or args.input not in (None, "peak"):
+            raise UserError(f"{args.model} predicts pesq_raw of a wave divided by its peak; leave --target and --input out")
+        if args.precision != "float32":
+            raise UserError(f"--precision {args.precision} is of convolutions, and {args.model} has none; leave it out")
+        args.input, args.siblings = "peak", 1
+    if args.batch % args.siblings:
+        raise UserError(f"--batch {args.batch} does not hold whole groups of --siblings {args.siblings}; make it a multiple")
+    pretrained.check_mask_networks(args.enhancer)
+    if args.start is not None:
+        card = pretrained.read_card(args.start, args.model)
+        args.model_args = {**card["arguments"], **args.model_args}
+        args.input = args.input or card.get("representation", "mask")
+        if args.input != card.get("representation", "mask"):
+            raise UserError(f"{args.start} has learned from --input {card['representation']}; go on with the same, or start from nothing")
+        if (before := pretrained.read_target(card)) != target:
+            raise UserError(f"{args.start} has learned to predict {before.text}; go on with --target {before.text}, or start from nothing")
+    args.input = args.input or "mask"
+    return target
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from se_keras.errors import UserError
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 DEFAULT_ENHANCER = "blstm-qnet"
 DEFAULT_QUALITY_NET = "quality-net"
+DEFAULT_NON_INTRUSIVE = "quality-net-2018"
 
 
 def names():
@@ -47,7 +48,7 @@ def read_card(name, network=None):
 
     Args:
         name: as `find`.
-        network: the kind of network that is expected, such as "quality_net".
+        network: the kind of network that is expected, such as "quality_net"; or a tuple of kinds.
 
     Raises:
         UserError: an unknown name, a damaged card, or another kind of network.
@@ -59,8 +60,9 @@ def read_card(name, network=None):
         raise UserError(f"{card_path}: not JSON ({error})") from None
     if missing := {"network", "arguments", "stft"} - set(card):
         raise UserError(f"{card_path}: lacks {', '.join(sorted(missing))}; it does not describe a model")
-    if network is not None and card["network"] != network:
-        raise UserError(f"{name} is a {card['network']}; a {network} is expected here")
+    kinds = (network,) if isinstance(network, str) else network
+    if kinds is not None and card["network"] not in kinds:
+        raise UserError(f"{name} is a {card['network']}; a {kinds[0]} is expected here")
     card.setdefault("name", Path(name).name.removesuffix(".weights.h5").removesuffix(".json"))
     return card
 
@@ -148,12 +150,16 @@ def _stored_shapes(file):
 
 def load_quality_net(name=DEFAULT_QUALITY_NET, **overrides):
     """A `surrogate.QualityPredictor` by name or run folder."""
-    read_card(name, "quality_net")
+    read_card(name, models.QUALITY_NETWORKS)
     backend.load()
     from se_keras.stft import Stft
     from se_keras.surrogate import QualityPredictor
 
     network, card = load(name, **overrides)
+    if card["network"] == "quality_net_2018":
+        from se_keras.models.quality_net_2018 import as_quality_net
+
+        network = as_quality_net(network)
     return QualityPredictor(network, Stft(**card["stft"]), card.get("representation", "mask"), read_target(card))
 
 

@@ -27,7 +27,8 @@ class QualityFeed:
         enhancers: `MaskEnhancer`s; frozen here, run on several batches at once.
         batch_size: pairs a batch, a multiple of `siblings`.
         config, seed: as `Feed`.
-        representation: "mask": enhanced is |N| (x) G(N) (equation 1); "wave": the magnitude of the resynthesised wave.
+        representation: "mask": enhanced is |N| (x) G(N) (equation 1); "wave": the magnitude of the resynthesised wave; "peak": that,
+            of noisy and clean speech too, the wave divided by its peak (the non-intrusive Quality-Net of 2018).
         siblings: pairs of one mixture a batch; of a mixture with fewer, some come twice.
     """
 
@@ -92,7 +93,9 @@ def see(pairs, spectra, masks, config=Stft(), representation="mask"):
     """
     shown = []
     for pair, (noisy, clean), mask in zip(pairs, spectra, masks, strict=True):
-        if pair.kind == "clean":
+        if representation == "peak":
+            degraded = _of_unit_peak(clean if pair.kind == "clean" else noisy if mask is None else noisy * mask[..., None], config)
+        elif pair.kind == "clean":
             degraded = magnitude(clean)
         elif mask is None:
             degraded = magnitude(noisy)
@@ -103,6 +106,42 @@ def see(pairs, spectra, masks, config=Stft(), representation="mask"):
             degraded = magnitude(stft(istft(noisy * mask[..., None], samples, config), config))
         shown.append((degraded, magnitude(clean)))
     return shown
+
+
+def _of_unit_peak(spectrum, config):
+    """Magnitude of the wave of a spectrum, divided by its largest absolute sample."""
+    wave = istft(spectrum, (len(spectrum) - 1) * config.hop_length, config)  # as layers.Resynthesis
+    return magnitude(stft(unit_peak(wave), config))
+
+
+def unit_peak(wave):
+    """A wave divided by its largest absolute sample; silence as it is."""
+    return wave / np.float32(max(np.abs(wave).max(), 1e-8))
+
+
+def frame_model(network, target):
+    """A training model around `models.quality_net_2018`: degraded magnitude, frame mask, score -> `frame_weighted_loss`.
+
+    Args:
+        network: it.
+        target: `targets.Target` of raw PESQ; the score is 0 to 1, as in every batch here.
+    """
+    import keras
+    from keras import ops
+
+    from se_keras.losses.quality import frame_weighted_loss
+
+    degraded, frame_mask, _ = (keras.Input(tensor.shape[1:], dtype=tensor.dtype, name=tensor.name) for tensor in network.inputs)
+    score = keras.Input((1,), name="score")
+    outputs = network([degraded, frame_mask, ops.ones_like(score)])
+    loss = frame_weighted_loss(outputs["score"], outputs["frame_scores"], target.from_score(score), frame_mask)
+    return keras.Model({"degraded": degraded, "frame_mask": frame_mask, "score": score}, loss, name="frame_training")
+
+
+def frame_batch(batch):
+    """(x, y) of a batch for `frame_model`."""
+    x = {"degraded": batch["degraded"], "frame_mask": batch["frame_mask"], "score": batch["score"][:, None]}
+    return x, np.zeros(len(batch["score"]), np.float32)
 
 
 def quality_batch(batch):
@@ -119,7 +158,7 @@ class QualityPredictor:
     Attributes:
         network: `models.quality_net`.
         config: STFT parameters.
-        representation: what it was trained to see of enhanced speech ("mask" or "wave").
+        representation: what it was trained to see of enhanced speech ("mask", "wave" or "peak").
         target: `targets.Target` that it was trained to predict.
     """
 
@@ -142,8 +181,18 @@ class QualityPredictor:
             predicted[chosen] = np.asarray(scores)[:, 0]
         return predicted
 
+    @property
+    def needs_reference(self):
+        """Whether it compares with clean speech; the Quality-Net of 2018 does not."""
+        return self.representation != "peak"
+
     def predict_waves(self, pairs):
-        """Predicted scores of (degraded, clean) waves at 16 kHz, each pair of one length: a list of float."""
+        """Predicted scores of (degraded, clean) waves at 16 kHz, each pair of one length: a list of float.
+
+        Where no reference is needed, what stands in its place is not looked at.
+        """
+        if not self.needs_reference:
+            pairs = [(unit_peak(degraded), degraded) for degraded, _ in pairs]
         spectra = [tuple(magnitude(stft(wave, self.config)) for wave in pair) for pair in pairs]
         return [float(value) for value in self.predict_magnitudes(spectra)]
 
@@ -159,11 +208,10 @@ class QualityPredictor:
             if isinstance(system, MaskEnhancer):
                 pairs = [Pair(row, "enhanced") for row in rows[start:start + CHUNK]]
                 shown = see(pairs, spectra, pair_masks(pairs, spectra, [system]), self.config, self.representation)
+                predicted += self.predict_magnitudes(shown).tolist()
             else:
                 enhanced = system.enhance([wave for wave, _ in waves])
-                shown = [(magnitude(stft(wave, self.config)), magnitude(clean))
-                         for wave, (_, clean) in zip(enhanced, spectra, strict=True)]
-            predicted += self.predict_magnitudes(shown).tolist()
+                predicted += self.predict_waves([(wave, clean) for wave, (_, clean) in zip(enhanced, waves, strict=True)])
         return predicted
 
 
@@ -230,7 +278,7 @@ def combined_model(network, quality_net, representation="mask", config=Stft()):
         network: mask network, trained by `fit` or `train_on_batch` of the returned model.
         quality_net: trained Quality-Net.
         representation: what Quality-Net sees, as in its own training.
-        config: STFT parameters ("wave" only).
+        config: STFT parameters (not of "mask").
     """
     import keras
 
@@ -242,8 +290,8 @@ def combined_model(network, quality_net, representation="mask", config=Stft()):
     clean = keras.Input(noisy.shape[1:], name="clean")
     outputs = enhancer([noisy, frame_mask])
     enhanced = outputs["magnitude"]
-    if representation == "wave":
-        enhanced = Resynthesis(config, name="resynthesis")(noisy, outputs["mask"], frame_mask)
+    if representation != "mask":
+        enhanced = Resynthesis(config, unit_peak=representation == "peak", name="resynthesis")(noisy, outputs["mask"], frame_mask)
     quality_net.trainable = False
     score = Frozen(quality_net, name="quality_net")([enhanced, SpectrumMagnitude(name="clean_magnitude")(clean), frame_mask])
     return keras.Model({"noisy": noisy, "clean": clean, "frame_mask": frame_mask}, score, name="combined")

@@ -144,7 +144,7 @@ def test_ctrl_c_keeps_what_is_done(folder, tmp_path, monkeypatch, capsys):
 class Predictor:
     """A Quality-Net that predicts the degraded signal's level over its reference's, in bel: any mismatch shows."""
 
-    target = targets.parse("pesq_raw")
+    target, needs_reference = targets.parse("pesq_raw"), True
 
     def predict_waves(self, pairs):
         return [np.log10(np.sum(np.square(degraded)) / np.sum(np.square(clean))) for degraded, clean in pairs]
@@ -246,9 +246,11 @@ def test_a_bad_pair_among_good_ones(pair, capsys):
     assert "one.wav" in printed.out and "bad.wav: not a readable audio file" in printed.err
 
 
-def test_without_a_reference():
-    result = run("score", "--degraded", "x.wav")
-    assert result.returncode == 2 and result.stderr.startswith("error: --reference is missing")
+def test_without_a_reference_only_the_network_that_needs_none_will_do(tmp_path, capsys):
+    sf.write(tmp_path / "one.wav", speech_like(1.0), 16_000)
+    for network in ("quality-net", "none"):
+        with pytest.raises(UserError, match="--reference is missing"):
+            score.main(["--degraded", str(tmp_path / "one.wav"), "--quality-net", network])
 
 
 def test_files_that_make_no_pairs(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 
 from se_keras.errors import UserError
 from se_keras.models import layers
-from se_keras.models.blstm import MaskFloor
+from se_keras.models.blstm import LearnableSigmoid, MaskFloor
 from se_keras.models.dft_conv import LargeKernelConv2D
 from se_keras.models.quality_net import PadToField, ShortenMask, StackPair
 from se_keras.stft import Stft, istft, magnitude, stft
@@ -101,6 +101,15 @@ def test_pair_and_floor():
     np.testing.assert_allclose(MaskFloor(0.1)(np.array([0.0, 0.05, 0.5], np.float32)), [0.1, 0.1, 0.5])
 
 
+def test_learnable_sigmoid_starts_as_a_plain_one_and_stays_below_its_steepest():
+    layer, z = LearnableSigmoid(), np.float32([[-2, 0, 3]])
+    np.testing.assert_allclose(layer(z), 1.2 / (1 + np.exp(-z)), rtol=1e-6)
+    layer.slope.assign([0.5, 2.0, 3.0])
+    np.testing.assert_allclose(layer(z), 1.2 / (1 + np.exp(-z * [0.5, 2, 3])), rtol=1e-6)
+    keras.optimizers.SGD(1.0).apply([-keras.ops.ones(3)], [layer.slope])
+    np.testing.assert_allclose(layer.slope, [1.5, 3.0, 3.5])  # 4 is cut, as in SpeechBrain's recipe
+
+
 def test_magnitude_of_a_spectrum():
     spectrum = RNG.standard_normal((2, 3, 4, 2)).astype(np.float32)
     np.testing.assert_allclose(layers.SpectrumMagnitude()(spectrum), magnitude(spectrum), rtol=1e-6)
@@ -123,6 +132,19 @@ def test_resynthesis_alone_and_in_a_padded_batch():
     alone = layers.Resynthesis()(spectrum, mask, np.ones((1, frames), bool))
     together = layers.Resynthesis()(padded, padded_mask, np.arange(frames + 5)[None] < frames)
     np.testing.assert_allclose(together[:, :frames], alone, atol=1e-5)
+
+
+def test_resynthesis_with_a_peak_of_one():
+    """The gain of the spectrum does not matter, padding neither."""
+    spectrum = stft(np.stack([speech_like(0.5, 1)[:7680], speech_like(0.5, 2)[:7680]]))
+    mask = RNG.random(spectrum.shape[:-1]).astype(np.float32)
+    waves = istft(spectrum * mask[..., None], 7680)
+    expected = magnitude(stft(waves / np.abs(waves).max(axis=1, keepdims=True)))
+    every = np.ones(mask.shape[:2], bool)
+    for gain in (0.1, 5):
+        np.testing.assert_allclose(layers.Resynthesis(unit_peak=True)(np.float32(gain) * spectrum, mask, every), expected, atol=1e-4)
+    padded = [np.pad(values, [(0, 0), (0, 5)] + [(0, 0)] * (values.ndim - 2)) for values in (spectrum, mask, every)]
+    np.testing.assert_allclose(layers.Resynthesis(unit_peak=True)(*padded)[:, :spectrum.shape[1]], expected, atol=1e-4)
 
 
 def test_resynthesis_has_a_gradient_at_silence():

@@ -63,6 +63,19 @@ def test_a_quality_net_by_name_with_another_precision(weights):
     assert predictor.config.n_fft == 16 and predictor.representation == "mask"
 
 
+def test_overrides_change_the_network_around_the_same_weights(weights):
+    """A learnable sigmoid and a floor, as MetricGAN+'s, begin from what was trained under a plain one; other sizes cannot."""
+    card = {**ENHANCER, "network": "blstm", "arguments": {"bins": 9, "units": 3, "dense_units": 4}}
+    plain = ship(weights, "small-blstm", card)
+    network, _ = pretrained.load("small-blstm", sigmoid="learnable", mask_floor=0.55)
+    x = [np.abs(np.random.default_rng(0).standard_normal((2, 6, 9))).astype(np.float32), np.ones((2, 6), bool)]
+    expected = np.maximum(1.2 * np.asarray(plain(x)), 0.55)
+    assert (expected == np.float32(0.55)).any() and (expected > 0.6).any()
+    np.testing.assert_allclose(network(x), expected, atol=1e-6)
+    with pytest.raises(UserError, match="small-blstm: layer dense has weights of 6x4, 4; with .* it wants 6x5, 5"):
+        pretrained.load("small-blstm", dense_units=5)
+
+
 @pytest.mark.parametrize("name", ["small", "runs/small-dnn", "nowhere/small-dnn.weights.h5", "small-dnn.h5"])
 def test_an_unknown_name_lists_the_shipped_ones(weights, name):
     """Also where a shipped model has the name of a run folder that is not there: nobody wants that one instead."""

@@ -103,6 +103,22 @@ def test_quality_net_learns_on_and_is_kept_beside_the_enhancer(root, said, tmp_p
         assert "best true" in capsys.readouterr().out
 
 
+def test_a_quality_net_that_needs_no_reference(root, tmp_path, capsys):
+    """Trained, asked about a recording that has no clean twin, and used as a loss."""
+    run = tmp_path / "qn2018"
+    train.main(list(map(str, ["quality-net", "--data", root / "data", "--enhancer", root / "mse", "--model", "quality_net_2018",
+                              "--model-args", '{"units": 4, "dropout": 0.0}', "--updates", 4, "--validate-every", 2, "--crop", 1,
+                              "--workers", 1, "--out", run])))
+    capsys.readouterr()
+    assert score.main(["--degraded", str(root / "noisy.wav"), "--quality-net", str(run), "--json"]) == 0
+    row, = json.loads(capsys.readouterr().out)["pairs"]
+    assert row["reference"] is None and row["error"] is None and set(row) == {"degraded", "reference", "predicted_pesq_raw",
+                                                                              "predicted_pesq_nb", "error"}
+    finetune.main(list(map(str, ["--data", root / "data", "--enhancer", root / "mse", "--quality-net", run, "--out", tmp_path / "tuned",
+                                 *FINETUNE])))
+    assert "best true" in capsys.readouterr().out
+
+
 def test_the_report(root, said):
     scores = pd.read_csv(root / "report" / "scores.csv")
     # 2 utterances x 2 noise types x 2 SNRs, three systems
@@ -157,6 +173,12 @@ BAD_TRAINING = {
     "Quality-Net for an enhancer": (["quality-net", "--data", "{data}", "--enhancer", "{quality_net}"],
                                     "quality-net is a quality_net, which scores speech; an enhancer is expected here"),
     "enhancer for a Quality-Net": (["quality-net", "--data", "{data}", "--start", "{mse}"], "mse is a dnn; a quality_net is expected here"),
+    "another target than PESQ of the one without a reference": (
+        ["quality-net", "--data", "{data}", "--enhancer", "{mse}", "--model", "quality_net_2018", "--target", "stoi"],
+        "quality_net_2018 predicts pesq_raw of a wave divided by its peak"),
+    "unknown target": (["quality-net", "--data", "{data}", "--enhancer", "{mse}", "--target", "pesk"], "unknown metric 'pesk'; known:"),
+    "another target than it began with": (["quality-net", "--data", "{data}", "--enhancer", "{mse}", "--start", "{quality_net}",
+                                           "--target", "stoi"], "quality-net has learned to predict pesq_raw; go on with --target"),
     "pairs that fill no batch": (["quality-net", "--data", "{data}", "--enhancer", "{mse}", "--batch", "3"],
                                  "--batch 3 does not hold whole groups of --siblings 2"),
     "another input than it began with": (["quality-net", "--data", "{data}", "--enhancer", "{mse}", "--start", "{quality_net}", "--input",
@@ -179,6 +201,8 @@ BAD_TUNING = {
                                              "--update", "replay"], "--loss mse does not ask Quality-Net"),
     "pairs that fill no batch": (["--data", "{data}", "--enhancer", "{mse}", "--quality-net", "{quality_net}", "--update", "replay",
                                   "--quality-batch", "3"], "--quality-batch 3 does not hold whole groups of --siblings 2"),
+    "another target than it predicts": (["--data", "{data}", "--enhancer", "{mse}", "--quality-net", "{quality_net}", "--target", "stoi"],
+                                        "quality-net predicts pesq_raw, not stoi"),
     "no run to compare with": (["--data", "{data}", "--enhancer", "{mse}", "--quality-net", "{quality_net}", "--compare", "{new}"],
                                "holds no history of a training"),
 }

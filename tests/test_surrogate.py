@@ -9,6 +9,8 @@ from se_keras import mixing, models, surrogate
 from se_keras.dataset import spectrogram_batch
 from se_keras.diet import Pair, diet, pair_masks
 from se_keras.errors import UserError
+from se_keras.losses.quality import frame_weighted_loss
+from se_keras.models.quality_net_2018 import as_quality_net
 from se_keras.stft import magnitude, stft
 
 SMALL = ((2, 5), (3, 9))
@@ -61,6 +63,39 @@ def test_enhanced_is_the_same_thing_in_training_scoring_and_fine_tuning(rows, en
         assert surrogate.PESQ.from_score(float(np.asarray(combined(batch))[0, 0])) == pytest.approx(by_system, abs=1e-4)
 
 
+def test_the_one_without_a_reference_sees_the_same_everywhere(rows, enhancer):
+    """Feed, prediction for a system, for a recording at any level, and the combined model: one spectrogram, of a wave with peak 1."""
+    network = models.build("quality_net_2018", units=3, dense_units=4, dropout=0.0)
+    judge = as_quality_net(network)
+    predictor = surrogate.QualityPredictor(judge, representation="peak")
+    assert not predictor.needs_reference
+    row = dataclasses.replace(rows[0], length=16_384)  # whole hops: a wave and its spectrum are the same thing
+    noisy, _ = mixing.pair(row)
+    by_system = predictor(enhancer, [row])[0]
+    enhanced, = enhancer.enhance([noisy])
+    assert predictor.predict_waves([(gain * enhanced, None) for gain in (0.1, 1, 10)]) == pytest.approx([by_system] * 3, abs=1e-3)
+    feed = surrogate.QualityFeed([Pair(row, "enhanced"), Pair(row, "noisy")], [0.5, 0.4], [enhancer], 2, representation="peak", siblings=2)
+    batch = next(feed.batches(0, 1))
+    x, _ = surrogate.quality_batch(batch)
+    by_feed = surrogate.PESQ.from_score(np.asarray(judge(x))[:, 0])[np.argsort(-batch["score"])]
+    assert by_feed == pytest.approx([by_system, predictor.predict_waves([(noisy, None)])[0]], abs=1e-3)
+    combined = surrogate.combined_model(enhancer.network, judge, "peak")
+    for company in ([], [rows[-1]]):
+        alone, _ = surrogate.combined_batch(spectrogram_batch([mixing.pair(each) for each in (row, *company)]))
+        assert surrogate.PESQ.from_score(float(np.asarray(combined(alone))[0, 0])) == pytest.approx(by_system, abs=1e-3)
+
+
+def test_the_one_without_a_reference_learns_by_its_frames(rows, enhancer):
+    """The training model's output is the 2018 loss of the network's own answers, in raw PESQ."""
+    network = models.build("quality_net_2018", units=3, dense_units=4, dropout=0.0)
+    feed = surrogate.QualityFeed([Pair(rows[0], "noisy"), Pair(rows[-1], "noisy")], [0.5, 0.9], [enhancer], 2, representation="peak")
+    batch = next(feed.batches(0, 1))
+    x, _ = surrogate.frame_batch(batch)
+    outputs = network([x["degraded"], x["frame_mask"], np.ones((2, 1), np.float32)])
+    expected = frame_weighted_loss(outputs["score"], outputs["frame_scores"], batch["score"] * 5 - 0.5, x["frame_mask"])
+    np.testing.assert_allclose(surrogate.frame_model(network, surrogate.PESQ)(x), expected, rtol=1e-5)
+
+
 def test_noisy_is_the_noisy_speech_and_clean_is_clean(rows, enhancer):
     pairs = [Pair(rows[0], "noisy"), Pair(rows[0], "clean")]
     batch = next(surrogate.QualityFeed(pairs, [0, 1], [enhancer], 2, siblings=2).batches(0, 1))
@@ -79,7 +114,7 @@ def test_a_predicted_score_does_not_depend_on_its_batchmates(rows, quality_net):
     assert together == pytest.approx([predictor.predict_waves([pair])[0] for pair in waves], abs=1e-5)
 
 
-@pytest.mark.parametrize("representation", ["mask", "wave"])
+@pytest.mark.parametrize("representation", ["mask", "wave", "peak"])
 def test_digital_silence_gives_finite_gradients(representation):
     """STYLE.md of the references: the gradient of sqrt(re^2 + im^2) at silence is not a number. Here a step on it stays finite."""
     import keras

@@ -7,7 +7,8 @@ from se_keras import backend
 from se_keras.errors import UserError, check_choice
 
 MASK_NETWORKS = ("blstm", "dnn")  # magnitude, frame_mask -> mask
-NETWORKS = (*MASK_NETWORKS, "quality_net", "quality_net_2018")
+QUALITY_NETWORKS = ("quality_net", "quality_net_2018")  # degraded and, the first, clean magnitude -> score
+NETWORKS = (*MASK_NETWORKS, *QUALITY_NETWORKS)
 
 
 def builder(name):

@@ -316,21 +316,29 @@ class Resynthesis(keras.layers.Layer):
     argument called `mask` is, to Keras, the mask of time steps), frame_mask bool `(batch, frames)`. An utterance of n frames
     becomes n - 1 hops of wave, alone and in a padded batch. Output: float32 `(batch, frames, bins)`, the square root kept
     1e-5 away from zero, where it has no gradient.
+
+    Args:
+        config: STFT parameters, or their config.
+        unit_peak: divide the wave by its largest absolute sample.
     """
 
-    def __init__(self, config=None, **kwargs):
+    def __init__(self, config=None, unit_peak=False, **kwargs):
         super().__init__(**kwargs)
+        self.unit_peak = unit_peak
         self.stft = Stft(**config) if isinstance(config, dict) else config or Stft()
 
     def call(self, noisy, ratio_mask, frame_mask):
         samples = (ops.shape(noisy)[1] - 1) * self.stft.hop_length
         wave = istft_ops(noisy * ops.expand_dims(ratio_mask, -1), samples, self.stft)
         own = (ops.sum(ops.cast(frame_mask, "int32"), axis=1, keepdims=True) - 1) * self.stft.hop_length
-        spectrum = stft_ops(ops.where(ops.arange(samples) < own, wave, 0.0), self.stft)
+        wave = ops.where(ops.arange(samples) < own, wave, 0.0)
+        if self.unit_peak:
+            wave = wave / ops.maximum(ops.max(ops.abs(wave), axis=1, keepdims=True), 1e-8)
+        spectrum = stft_ops(wave, self.stft)
         return ops.sqrt(ops.sum(ops.square(spectrum), axis=-1) + 1e-10)
 
     def compute_output_shape(self, noisy_shape, ratio_mask_shape, frame_mask_shape=None):
         return ratio_mask_shape
 
     def get_config(self):
-        return {**super().get_config(), "config": self.stft.to_config()}
+        return {**super().get_config(), "config": self.stft.to_config(), "unit_peak": self.unit_peak}

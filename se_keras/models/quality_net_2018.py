@@ -49,6 +49,19 @@ def quality_net_2018(bins=257, units=100, dense_units=50, dropout=0.3, recurrent
     return keras.Model([degraded, frame_mask, peak], {"score": score, "frame_scores": frame_scores}, name=name)
 
 
+def as_quality_net(network, low=-0.5, high=4.5):
+    """The same network where a `models.quality_net` is expected: it asks for the clean speech, and does not listen to it.
+
+    Inputs: degraded and clean magnitude, frame_mask, as there; the degraded one is of a wave whose peak is 1. Output: score
+    float32 `(batch, 1)`, (PESQ - low) / (high - low). The weights are those of `network`.
+    """
+    degraded, frame_mask, _ = network.inputs
+    degraded, frame_mask = keras.Input(degraded.shape[1:], name="degraded"), keras.Input((None,), dtype="bool", name="frame_mask")
+    clean = keras.Input(degraded.shape[1:], name="clean")
+    raw = network([degraded, frame_mask, ops.ones_like(degraded[:, 0, :1])])["score"]
+    return keras.Model([degraded, clean, frame_mask], (raw - low) / (high - low), name="quality_net")
+
+
 @register
 class PeakNormalization(keras.layers.Layer):
     """Magnitude `(batch, frames, bins)` of a wave divided by its peak, which is a gain: of silence, whose peak is 0, as it is.
