@@ -13,13 +13,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile as sf
-from conftest import ROOT, speech_like
+from conftest import ROOT, load_script, speech_like
 
 import enhance
 import finetune
 import score
 import train
 from se_keras import cli, manifest, pretrained
+from se_keras.errors import UserError
 
 ENHANCER = ["--model", "dnn", "--model-args", '{"units": 8}', "--epochs", "2", "--batch", "4", "--crop", "1"]
 QUALITY_NET = ["--model-args", '{"filters": [[2, 5], [2, 7]], "compression": "log"}', "--updates", "6", "--validate-every", "3",
@@ -127,6 +128,27 @@ def test_the_report(root, said):
     assert "tuned - mse" in said["test"] and f"report: {root / 'report'}" in said["test"]
     assert {path.name for path in (root / "report" / "figures").iterdir()} == {"labels.png", "predicted.png", "gain.png",
                                                                              "spectrograms.png"}
+
+
+def test_a_run_is_shipped_with_its_card(root, tmp_path, monkeypatch, capsys):
+    """Weights, checksum, recipe and scores, by name: an enhancer's, and what its Quality-Net predicts and how well."""
+    ship = load_script("weights/ship.py")
+    monkeypatch.setattr(pretrained, "WEIGHTS", tmp_path)
+    for run, name in (("tuned", "mine"), ("quality-net", "my-judge")):
+        ship.main([str(root / run), name, "--report", str(root / "report"), "--licence", "MIT", "--data-note", "a tiny corpus"])
+        assert f"{name}.weights.h5" in capsys.readouterr().out
+        network, card = pretrained.load(name)  # which checks the checksum
+        for ours, theirs in zip(network.get_weights(), pretrained.load(root / run)[0].get_weights(), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+        assert card["licence"] == "MIT" and card["data"]["note"] == "a tiny corpus" and card["recipe"]["training"]["seed"] == 0
+    table = pd.read_csv(root / "report" / "scores.csv")
+    mine = json.loads((tmp_path / "mine.json").read_text())["scores"]
+    assert mine["pesq_raw"]["mean"] == pytest.approx(table.loc[table["system"] == "tuned", "pesq_raw"].mean())
+    judge = json.loads((tmp_path / "my-judge.json").read_text())
+    assert judge["target"]["text"] == "pesq_raw" and set(judge["scores"]["prediction"]) == {"noisy", "mse", "tuned"}
+    assert judge["lipschitz"]["product"] > 0 and "lipschitz" not in json.loads((tmp_path / "mine.json").read_text())
+    with pytest.raises(UserError, match="no such report"):
+        ship.main([str(root / "tuned"), "mine", "--report", str(tmp_path / "nowhere")])
 
 
 def test_an_enhanced_file(root, said):

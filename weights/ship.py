@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from se_keras import cli, files, pretrained, runs  # noqa: E402  (the path above lets the script run from anywhere)
+from se_keras import cli, files, models, pretrained, runs  # noqa: E402  (the path above lets the script run from anywhere)
 from se_keras.errors import UserError  # noqa: E402
 
 EXAMPLE = """
@@ -28,18 +28,24 @@ def main(argv=None):
     args = parser.parse_args(argv)
     config = runs.read_config(args.run)
     _, weights = pretrained.find(args.run)
-    best = [row for row in runs.read_history(args.run).to_dict("records") if row["best"]][-1]
+    folder = Path(args.run)
+    folder = folder if (folder / "history.csv").is_file() else folder.parent  # the Quality-Net in a fine-tuning's folder
+    best = [row for row in runs.read_history(folder).to_dict("records") if row["best"]][-1]
     card = {
         "name": args.name,
-        **{key: config[key] for key in ("network", "arguments", "stft", "representation", "weights") if key in config},
+        **{key: config[key] for key in ("network", "arguments", "stft", "representation", "target", "weights") if key in config},
         "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
         "licence": args.licence,
         "recipe": {key: config[key] for key in ("command", "training", "versions", "git", "machine", "started")},
         "data": {**(config["data"] or {}), "note": args.data_note},
         "validation": {key: value for key, value in best.items() if value == value},
     }
+    if config["network"] == "quality_net":
+        from se_keras.lipschitz import lipschitz_bounds
+
+        card["lipschitz"] = lipschitz_bounds(pretrained.load_quality_net(args.run).network, frames=64)
     if args.report:
-        card["scores"] = _scores(Path(args.report) / "summary.json", None if config["network"] == "quality_net" else
+        card["scores"] = _scores(Path(args.report) / "summary.json", None if config["network"] in models.QUALITY_NETWORKS else
                                  args.system or Path(args.run).name)
     shutil.copy(weights, pretrained.WEIGHTS / f"{args.name}.weights.h5")
     files.write_json(pretrained.WEIGHTS / f"{args.name}.json", card)
@@ -54,7 +60,7 @@ def _scores(path, system):
     if system is None:
         if not summary["prediction"]:
             raise UserError(f"{path}: holds no predictions; make it with test.py --quality-net")
-        return {"prediction of raw PESQ": summary["prediction"], "note": summary["note"]}
+        return {"target": summary["target"], "prediction": summary["prediction"], "note": summary["note"]}
     found = {metric: {"mean": systems[system]["mean"], "per_snr": systems[system]["per_snr"]}
              for metric, systems in summary["averages"].items() if system in systems}
     if not found:
