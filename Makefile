@@ -16,7 +16,7 @@ demo: $(VENV)/installed
 	$(RUN) demo.py $(ARGS)
 
 test: $(VENV)/installed
-	$(RUN) -m pytest $(ARGS)
+	$(RUN) -m pytest -n 2 --dist loadfile $(ARGS)
 
 bench: $(VENV)/installed-benchmarks
 	$(RUN) benchmarks/run.py $(ARGS)

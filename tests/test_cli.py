@@ -61,12 +61,6 @@ def test_an_unknown_preset_lists_the_known_ones(preset):
         cli.parse(*two_commands(), ["enhancer", "--preset", "leter"])
 
 
-@pytest.mark.parametrize("name", cli.presets())
-@pytest.mark.parametrize("command", ["enhancer", "quality-net"])
-def test_shipped_presets_are_flags_of_their_commands(name, command):
-    assert train.arguments([command, "--preset", name]).preset == name
-
-
 @pytest.mark.parametrize("kind, good, bad", [
     (cli.positive_int, {"1": 1, "20": 20}, ["0", "-3", "1.5", "x"]), (cli.positive_float, {"1e-3": 1e-3}, ["0", "-1", "nan", "inf", "x"]),
     (cli.from_zero, {"0": 0.0, "2.5": 2.5}, ["-0.1", "nan", "inf"]), (cli.json_object, {'{"a": 1}': {"a": 1}}, ["{", "[1]", "3"])])
