@@ -53,15 +53,16 @@ def arguments(argv):
     turns.add_argument("--update", default="frozen", choices=list(UPDATES), help="what happens to Quality-Net meanwhile")
     turns.add_argument("--round", type=cli.positive_int, default=20, metavar="ITERATIONS", help="updates of the enhancer between its turns")
     turns.add_argument("--sample", type=cli.positive_int, default=24, metavar="N", help="mixtures scored in each of its turns")
+    turns.add_argument("--sample-of", default="next", choices=["next", "last"],
+                       help="which: of those that the enhancer is about to train on, or has just trained on")
     turns.add_argument("--stages", nargs="+", choices=["current", "historical"],
                        help="what it learns from in a turn, in order; by default current, with replay historical current")
-    turns.add_argument("--enhancer-first", action="store_true", help="the enhancer has the first turn (default: False)")
     turns.add_argument("--history-share", type=cli.from_zero, default=0.1, help="of the history, learned in a historical stage")
     turns.add_argument("--history-pairs", type=cli.positive_int, default=1000, metavar="N", help="kept at most, the newest")
     turns.add_argument("--base-rows", type=cli.from_zero_int, default=0, metavar="N",
                        help="training mixtures whose scores under the enhancer that it begins from stay in the history for ever, so that "
                             "Quality-Net does not forget what it could judge")
-    turns.add_argument("--step-size", type=cli.positive_float, default=0.5,
+    turns.add_argument("--step-size", type=cli.share, default=0.5,
                        help="how far the Quality-Net that the enhancer hears moves towards what was learned in a turn: below 1, an average")
     turns.add_argument("--perturbed", type=cli.from_zero_int, default=2, metavar="N", help="perturbed masks shown of each mixture")
     turns.add_argument("--noisy-share", type=cli.from_zero, default=1.0, help="of the mixtures, shown as they are too")
@@ -70,19 +71,29 @@ def arguments(argv):
     turns.add_argument("--contrast", type=cli.from_zero, default=3.0, help="weight of their differences in the loss")
     turns.add_argument("--quality-batch", type=cli.positive_int, default=4, help="pairs in an update of Quality-Net")
     turns.add_argument("--quality-rate", type=cli.positive_float, default=5e-5, help="its learning rate (Adam)")
-    turns.add_argument("--quality-args", default={}, type=cli.json_object, metavar="JSON", help="arguments of a new one's builder")
-    turns.add_argument("--target", default="pesq_raw", metavar="TARGET", help="what a new one learns to predict, as in train.py")
-    turns.add_argument("--mapping", default="range", choices=targets.MAPPINGS,
-                       help="of the target's values to 0 .. 1: each metric's own range, or MetricGAN's")
-    turns.add_argument("--input", default="mask", choices=["mask", "wave"], help="what a new one sees of enhanced speech, as in train.py")
-    return cli.parse(parser, {"finetune": parser}, argv)
+
+    new = parser.add_argument_group("A new Quality-Net (--quality-net new)")
+    new.add_argument("--quality-args", default={}, type=cli.json_object, metavar="JSON", help="arguments of models.quality_net")
+    new.add_argument("--target", metavar="TARGET", help="what it learns to predict, as in train.py; a trained one predicts what it does")
+    new.add_argument("--mapping", default="range", choices=targets.MAPPINGS,
+                     help="of the target's values to 0 .. 1: each metric's own range, or MetricGAN's")
+    new.add_argument("--input", default="mask", choices=["mask", "wave"], help="what it sees of enhanced speech, as in train.py")
+    without_effect = {"--update frozen": defaults(turns), "a trained --quality-net": defaults(new)}
+    args = cli.parse(parser, {"finetune": parser}, argv)
+    check(args, without_effect)
+    return args
+
+
+def defaults(group):
+    """{destination: default} of a group's flags, before a preset changes them."""
+    return {action.dest: action.default for action in group._group_actions}
 
 
 def main(argv=None):
     args = arguments(argv)
     train_rows, valid_rows = (manifest.read(Path(args.data) / f"{split}.jsonl") for split in ("train", "valid"))
     manifest.check_splits({"train": train_rows, "valid": valid_rows})
-    check(args)
+    check_models(args)
     cli.check_writable(args.out)
 
     backend.load()
@@ -98,7 +109,8 @@ def main(argv=None):
     valid_rows = evaluation.subset(valid_rows, args.validation_rows)
     weights = {name: pretrained.sha256(name) for name in (args.enhancer, args.quality_net) if name != "new"}
     enhancer_arguments = {**card["arguments"], **args.model_args}
-    logger = runs.open_run(args.out, runs.describe(args, card["network"], enhancer_arguments, config, weights=weights))
+    described = runs.describe(args, card["network"], enhancer_arguments, config, weights=weights, target=target.to_config())
+    logger = runs.open_run(args.out, described)
     if args.loss == "quality":
         model = surrogate.combined_model(network, predictor.network, predictor.representation, config)
         prepare, loss = surrogate.combined_batch, surrogate.quality_objective
@@ -107,7 +119,7 @@ def main(argv=None):
     training.compile_model(model, training.optimizer(args.optimizer, args.learning_rate), loss)
     feed = Feed(diet.raise_snr(train_rows, args.snr_raise, args.seed), args.batch, config, seed=args.seed, crop_s=args.crop or None)
     plan = training.Plan(updates=args.iterations, validate_every=args.validate_every, learning_rate=args.learning_rate,
-                         schedule=args.schedule, monitor="true", higher_is_better=True, patience=args.patience,
+                         schedule=args.schedule, monitor="true", higher_is_better=target.higher_is_better, patience=args.patience,
                          checkpoint_s=args.checkpoint_every, validate_first=True)
     cache = Path(args.data) / "scores"
     with (scores.Scorer(list(dict.fromkeys([*target.metrics, *BESIDE])), cache=cache, workers=args.workers) as scorer,
@@ -116,35 +128,58 @@ def main(argv=None):
         partner = None
         if args.update != "frozen":
             partner = quality_rounds(args, network, predictor, quality_arguments, feed, labeller, logger)
-        history = training.train(model, feed, prepare, plan, args.out, logger, validate, network, f"fine-tuning ({args.loss})", partner,
-                                 stop=lambda history: honesty.fooled(history, args.stop_fooled))
+
+        def stop(history):  # MSE does not ask Quality-Net, and cannot fool it
+            return honesty.fooled(history, args.stop_fooled if args.loss == "quality" else 0, target.higher_is_better)
+
+        history = training.train(model, feed, prepare, plan, args.out, logger, validate, network, f"fine-tuning ({args.loss})",
+                                 partner, stop)
         network.load_weights(Path(args.out) / "best.weights.h5")
+        if partner is not None:
+            predictor.network.load_weights(Path(args.out) / "quality-net" / "best.weights.h5")
         print(validate.write_worst(Path(args.out) / "worst"))
     runs.finish(args.out, history, plan.monitor)
     draw(args, history, target)
 
 
-def check(args):
-    """What can be known to be wrong before anything is loaded."""
-    pretrained.check_mask_networks([args.enhancer])
-    targets.parse(args.target, args.mapping)
-    if args.quality_net != "new":
-        known = pretrained.read_target(pretrained.read_card(args.quality_net, models.QUALITY_NETWORKS))
-        if args.target not in ("pesq_raw", known.text):
-            raise UserError(f"{args.quality_net} predicts {known.text}, not {args.target}; train one that does, or use --quality-net new")
-        if args.update != "frozen":
-            pretrained.read_card(args.quality_net, "quality_net")  # the one of 2018 is only used frozen
-    elif args.update == "frozen":
+def check(args, without_effect):
+    """Flags that contradict each other, or would be ignored."""
+    ignored = {"--update frozen": args.update == "frozen", "a trained --quality-net": args.quality_net != "new"}
+    for why, group in without_effect.items():
+        given = [name for name, default in group.items() if getattr(args, name) not in (default, None)]
+        given = [name for name in given if name not in ("update", "target")]
+        if ignored[why] and given:
+            raise UserError(f"{why} makes {', '.join('--' + name.replace('_', '-') for name in given)} pointless; leave one out")
+    if args.quality_net == "new" and args.update == "frozen":
         raise UserError("--quality-net new knows nothing, and --update frozen would teach it nothing; "
                         "choose --update alternating or replay, or name a trained one")
     if args.loss == "mse" and args.update != "frozen":
         raise UserError(f"--loss mse does not ask Quality-Net, so --update {args.update} has nothing to serve; leave one of them out")
+    stages = args.stages or UPDATES[args.update]
+    if args.update == "alternating" and "historical" in stages:
+        raise UserError("--stages historical is what --update replay does; name that, or --stages current")
+    if args.base_rows and "historical" not in stages:
+        raise UserError(f"--base-rows {args.base_rows} are shown in historical stages, of which there are none; leave it out")
     if args.quality_batch % args.siblings:
         raise UserError(f"--quality-batch {args.quality_batch} does not hold whole groups of --siblings {args.siblings}; "
                         "make it a multiple")
+
+
+def check_models(args):
+    """See that the models named can be what they are named for, before anything is loaded."""
+    pretrained.check_mask_networks([args.enhancer])
+    target = targets.parse(args.target, args.mapping) if args.target else None
+    if args.quality_net != "new":
+        kinds = models.QUALITY_NETWORKS if args.update == "frozen" else "quality_net"  # the one of 2018 is only used frozen
+        known = pretrained.read_target(pretrained.read_card(args.quality_net, kinds))
+        if target and target.text != known.text:
+            raise UserError(f"{args.quality_net} predicts {known.text}, not {target.text}; train one that does, or use --quality-net new")
+        target = known
     for run in args.compare:
         if "true" not in runs.read_history(run):
             raise UserError(f"{run}: its history holds no true scores; --compare takes other fine-tunings")
+        if (theirs := pretrained.read_target(runs.read_config(run))).text != (ours := target or targets.parse("pesq_raw")).text:
+            raise UserError(f"{run}: was fine-tuned towards {theirs.text}, this run towards {ours.text}; they do not fit into one figure")
 
 
 def quality_net(args):
@@ -154,7 +189,7 @@ def quality_net(args):
     if args.quality_net != "new":
         return pretrained.load_quality_net(args.quality_net), pretrained.read_card(args.quality_net)["arguments"]
     arguments = models.resolve("quality_net", args.quality_args)
-    target = targets.parse(args.target, args.mapping)
+    target = targets.parse(args.target or "pesq_raw", args.mapping)
     return QualityPredictor(models.build("quality_net", **arguments), representation=args.input, target=target), arguments
 
 
@@ -172,11 +207,13 @@ def quality_rounds(args, network, predictor, arguments, feed, scorer, logger):
                                                                 representation=predictor.representation,
                                                                 target=predictor.target.to_config()))
     shown = {"perturbed": args.perturbed, "noisy_share": args.noisy_share, "clean_share": args.clean_share}
-    turns = rounds.Turns(args.round, args.sample, tuple(args.stages or UPDATES[args.update]), args.history_share, args.history_pairs,
-                         args.enhancer_first, args.step_size, args.quality_batch, args.siblings, args.contrast, shown, args.seed)
+    stages = tuple(args.stages or UPDATES[args.update])
+    turns = rounds.Turns(args.round, args.sample, args.sample_of, stages, args.history_share, args.history_pairs, args.step_size,
+                         args.quality_batch, args.siblings, args.contrast, shown, args.seed)
     base = None
     if args.base_rows:
-        start = MaskEnhancer(pretrained.load(args.enhancer)[0], predictor.config)  # the one that is fine-tuned will not stay what it is
+        start = pretrained.load(args.enhancer, **args.model_args)[0]  # the one that is fine-tuned will not stay what it is
+        start = MaskEnhancer(start, predictor.config)
         pairs = diet.diet(evaluation.subset(feed.rows, args.base_rows), 1, crop_s=args.crop or None, seed=args.seed, **shown)
         base = rounds.Base(*diet.known(pairs, diet.label(pairs, [start], scorer, predictor.target, "base")), start)
     return rounds.QualityRounds(network, learner, predictor, feed, scorer, turns, args.out, logger, base)
@@ -184,11 +221,12 @@ def quality_rounds(args, network, predictor, arguments, feed, scorer, logger):
 
 def draw(args, history, target):
     """The letter's Fig. 5 of this run; and, with others to compare, its Figs. 2 and 5 over all of them."""
+    from se_keras.honesty import best_of
     from se_keras.report import figures
 
     out = Path(args.out)
     columns = {name: [row[name] for row in history] for name in ("update", "predicted", "true")}
-    best = max(history, key=lambda row: row["true"])["update"]
+    best = history[best_of(history, target.higher_is_better)]["update"]
     print(figures.predicted_and_true_by_iteration(columns["update"], columns["predicted"], columns["true"], out / "predicted_and_true.png",
                                                   best=best, label=target.label))
     if args.compare:
@@ -196,7 +234,7 @@ def draw(args, history, target):
         for run in (out, *args.compare):
             said, table = runs.read_config(run)["training"], runs.read_history(run)
             kind = said["loss"] if said["loss"] == "mse" else said.get("update", "frozen")
-            lines[f"{Path(run).name} ({kind})"] = table[["update", "predicted", "true"]].to_numpy().T
+            lines[f"{run} ({kind})"] = table[["update", "predicted", "true"]].to_numpy().T
         print(figures.true_by_iteration({name: line[[0, 2]] for name, line in lines.items()}, out / "true.png", label=target.label))
         print(figures.predicted_and_true_over_runs(lines, out / "predicted_and_true_over_runs.png", label=target.label))
 

@@ -47,7 +47,7 @@ def main(argv=None):
     pairs = pair_files(args.degraded, args.reference)
     if args.reference is None and (args.quality_net == "none" or
                                    pretrained.read_card(args.quality_net, models.QUALITY_NETWORKS)["network"] != "quality_net_2018"):
-        raise UserError(f"--reference is missing: the metrics and {args.quality_net} compare with the clean speech; name the clean file or "
+        raise UserError("--reference is missing: the metrics, and most Quality-Nets, compare with the clean speech; name the clean file or "
                         "folder, or a Quality-Net that needs none (train.py quality-net --model quality_net_2018)")
     predictor = None if args.quality_net == "none" else pretrained.load_quality_net(args.quality_net)
 

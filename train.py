@@ -197,9 +197,12 @@ def check_quality_net(args):
         args.model_args = {**card["arguments"], **args.model_args}
         args.input = args.input or card.get("representation", "mask")
         if args.input != card.get("representation", "mask"):
-            raise UserError(f"{args.start} has learned from --input {card['representation']}; go on with the same, or start from nothing")
-        if (before := pretrained.read_target(card)) != target:
+            raise UserError(f"{args.start} has learned from --input {card.get('representation', 'mask')}; go on with the same, or start "
+                            "from nothing")
+        before = pretrained.read_target(card)
+        if before.text != target.text:
             raise UserError(f"{args.start} has learned to predict {before.text}; go on with --target {before.text}, or start from nothing")
+        target = before  # with the mapping of then
     args.input = args.input or "mask"
     return target
 

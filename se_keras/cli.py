@@ -134,6 +134,14 @@ def positive_float(text):
     return value
 
 
+def share(text):
+    """An argparse type: a number above 0 and up to 1."""
+    value = float(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{value:g} is not a number above 0 and up to 1")
+    return value
+
+
 def from_zero(text):
     """An argparse type: a finite number of at least 0."""
     value = float(text)

@@ -7,13 +7,15 @@ import pandas as pd
 
 from se_keras import audio, evaluation, files, mixing
 from se_keras.enhancer import MaskEnhancer
+from se_keras.errors import UserError
 
 
 class HonestValidation:
     """Predicted and true scores of an enhancer, side by side: called while it is fine-tuned.
 
     Its values: each metric of the scorer; `true`, the target's value in its own unit, and `predicted`, the same as Quality-Net sees
-    it; `gap`, predicted - true; `left_out`, how many rows a metric refused, which are left out of all averages.
+    it; `gap`, how much better it seems to Quality-Net than it is; `left_out`, how many rows a metric refused, which are left out of
+    all averages.
 
     Args:
         network: the mask network that is trained.
@@ -28,7 +30,12 @@ class HonestValidation:
     def __call__(self):
         results, true, predicted = self.by_row()
         values = evaluation.means(results, self.scorer.names, true=true, predicted=predicted)
-        return {**values, "gap": values["predicted"] - values["true"]}
+        if not np.isfinite(values["true"]):
+            raise UserError("no validation mixture has a true score; is the validation speech silent, or shorter than 1/4 s?")
+        return {**values, "gap": self._sign() * (values["predicted"] - values["true"])}
+
+    def _sign(self):
+        return 1 if self.predictor.target.higher_is_better else -1
 
     def by_row(self):
         """(rows of scores, true, predicted) of each validation row."""
@@ -39,7 +46,7 @@ class HonestValidation:
         return results, true, self.predictor(enhancer, self.rows)
 
     def write_worst(self, folder, count=10):
-        """The rows whose predicted score stands highest above the true one, to be listened to.
+        """The rows that seem to Quality-Net most above what they are, to be listened to.
 
         Args:
             folder: gets worst.csv (rank, id, speaker, noise_type, snr_db, true, predicted, gap) and, of each,
@@ -51,7 +58,7 @@ class HonestValidation:
         """
         folder = Path(folder)
         _, true, predicted = self.by_row()
-        gaps = np.asarray(predicted) - np.asarray(true)
+        gaps = self._sign() * (np.asarray(predicted) - np.asarray(true))
         known = np.flatnonzero(np.isfinite(gaps))
         worst = known[np.argsort(-gaps[known], kind="stable")[:count]]
         enhancer = MaskEnhancer(self.network, self.predictor.config)
@@ -70,21 +77,28 @@ class HonestValidation:
         return folder / "worst.csv"
 
 
-def fooled(history, validations=3):
+def best_of(history, higher_is_better=True):
+    """Number of the validation with the best `true` in a history."""
+    return (max if higher_is_better else min)(range(len(history)), key=lambda number: history[number]["true"])
+
+
+def fooled(history, validations=3, higher_is_better=True):
     """Why to stop, in words, where the enhancer fools Quality-Net; None while it does not.
 
-    It does when, at each of the last `validations` validations, the predicted score stands above what it was at the best true
-    score, and the true one below: what has been learned since pleases Quality-Net alone.
+    It does when, at each of the last `validations` validations, the predicted score stands above the true one and above what it
+    was at the best true score, and the true one below that best: what has been learned since pleases Quality-Net alone.
 
     Args:
         history: list of dicts with `update`, `true`, `predicted`.
         validations: how many in a row; 0 never stops.
+        higher_is_better: of both scores.
     """
-    best = max(range(len(history)), key=lambda number: history[number]["true"])
-    since, start = history[best + 1:][-validations:] if validations else [], history[best]
+    best = best_of(history, higher_is_better)
+    since, start, sign = history[best + 1:][-validations:] if validations else [], history[best], 1 if higher_is_better else -1
     if not validations or len(since) < validations:
         return None
-    if not all(row["predicted"] > start["predicted"] and row["true"] < start["true"] for row in since):
+    if not all(sign * row["predicted"] > max(sign * start["predicted"], sign * row["true"]) and sign * row["true"] < sign * start["true"]
+               for row in since):
         return None
     last = since[-1]
     return (f"Quality-Net is fooled since iteration {start['update']}: predicted {start['predicted']:.3f} -> {last['predicted']:.3f}, "

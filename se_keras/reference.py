@@ -328,3 +328,6 @@ def _check_blstm(network):
     names = [layer.name for layer in network.layers]
     if missing := {"blstm_1", "blstm_2", "dense", "leaky_relu", "mask"} - set(names):
         raise UserError(f"{network.name} has no layers {_join(sorted(missing))}; a mask network by models.blstm is expected")
+    if "learnable_sigmoid" in names:
+        raise UserError(f"{network.name} has a learnable sigmoid, which plain layers of Keras 2 cannot express; only sigmoid=\"plain\" can "
+                        "be exported")

@@ -27,11 +27,12 @@ class Turns:
 
     Attributes:
         every: updates of the enhancer in a round.
-        sample: mixtures scored a round: the first of those that the enhancer is about to train on.
+        sample: mixtures scored a round.
+        sample_of: "next": the first of those that the enhancer is about to train on (MetricGAN+); "last": of those that it has just
+            trained on (MetricGAN), in the first round as "next".
         stages: what Quality-Net learns from in a round, in order, each "current" or "historical".
         history_share: how much of the history a historical stage shows, drawn anew each time.
         history_pairs: pairs that the history holds at most; the oldest rounds go first.
-        enhancer_first: whether the enhancer has the first turn (MetricGAN), instead of Quality-Net (MetricGAN+).
         step_size: how far the Quality-Net behind the enhancer moves in a round, from its weights towards those that have been learned.
             Below 1 it is an average over rounds, which the few mixtures of one round shake less.
         batch: pairs in an update of Quality-Net.
@@ -42,10 +43,10 @@ class Turns:
 
     every: int = 20
     sample: int = 24
+    sample_of: str = "next"
     stages: tuple = ("historical", "current")
     history_share: float = 0.1
     history_pairs: int = 1000
-    enhancer_first: bool = False
     step_size: float = 0.5
     batch: int = 4
     siblings: int = 2
@@ -99,7 +100,7 @@ class QualityRounds:
 
     def due(self, step):
         """Whether a round begins before the enhancer's update `step`."""
-        return step % self.turns.every == 0 and (step > 0 or not self.turns.enhancer_first)
+        return step % self.turns.every == 0
 
     def keep(self):
         """Quality-Net as it is now, kept beside the enhancer's best weights."""
@@ -120,7 +121,8 @@ class QualityRounds:
                 current = current or self._scored(pairs, spectra, masks, pending)
                 losses += self._learn(*current, rng)
         current = current or self._scored(pairs, spectra, masks, pending)
-        self.history.add(number, pairs, masks, self._scores(pending))
+        if "historical" in self.turns.stages:
+            self.history.add(number, pairs, masks, self._scores(pending))
         self._hand_over()
         self.logger.info("round %d: %d current pairs, %d in the history, Quality-Net's loss %s over %d updates", number, len(current[1]),
                          len(past), f"{np.mean(losses):.5f}" if losses else "none", len(losses))
@@ -131,8 +133,8 @@ class QualityRounds:
 
     def _score_current(self, step, number):
         """The round's pairs with their spectra and masks, and their scores on the way."""
-        rows = []
-        for k in range(step, step + self.turns.every):
+        rows, first = [], step - self.turns.every if self.turns.sample_of == "last" and step else step
+        for k in range(first, first + self.turns.every):
             if len(rows) >= self.turns.sample:
                 break
             rows += self.feed.cut_rows(k)
@@ -254,7 +256,7 @@ class History:
 
     Args:
         folder: created where absent.
-        most_pairs: the bound.
+        most_pairs: the bound; the newest round is kept whatever it holds.
     """
 
     def __init__(self, folder, most_pairs):
@@ -271,7 +273,7 @@ class History:
             np.savez(file, entries=np.array(json.dumps(entries)), **arrays)
 
     def before(self, number):
-        """`Entry`s of the rounds before `number`, the newest rounds that fit into the bound; older files are deleted."""
+        """`Entry`s of the rounds before `number`, the newest ones that fit into the bound; older files are deleted."""
         kept, full = [], False
         for path in sorted(self.folder.glob("round_*.npz"), reverse=True):
             of = int(path.stem.removeprefix("round_"))
@@ -279,7 +281,7 @@ class History:
                 continue
             with np.load(path) as stored:
                 entries = json.loads(str(stored["entries"]))
-            full = full or len(kept) + len(entries) > self.most_pairs
+            full = full or bool(kept) and len(kept) + len(entries) > self.most_pairs
             if full:
                 path.unlink()
                 continue

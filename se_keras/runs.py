@@ -19,7 +19,7 @@ from se_keras.errors import UserError
 PACKAGES = ("tensorflow", "keras", "numpy", "librosa", "pesq", "pystoi", "soundfile", "h5py")
 
 
-GROWS = ("epochs", "updates", "iterations", "patience", "validate_every")  # flags that may differ when a run goes on
+GROWS = ("epochs", "updates", "iterations", "patience", "validate_every", "stop_fooled")  # flags that may differ when a run goes on
 
 
 def check_same(folder, config, unknown=()):

@@ -63,6 +63,11 @@ class Target:
         return tuple(term.metric for term in self.terms)
 
     @property
+    def higher_is_better(self):
+        """Whether more is better in the unit of `from_score`; of LLR, say, less is."""
+        return len(self.terms) > 1 or self.terms[0].high > self.terms[0].low
+
+    @property
     def label(self):
         """The target and the unit of `from_score`, in words: "raw P.862 PESQ", "STOI", "0.7 PESQ wb + 0.3 STOI, 0 to 1"."""
         if len(self.terms) == 1:

@@ -132,7 +132,10 @@ def train(model, feed, prepare, plan, run, logger, validate, network, descriptio
     try:
         if state.due(plan):
             validation()
-        if state.step < plan.updates and not state.why_stop(plan, stop):
+        why = state.why_stop(plan, stop)
+        if why and state.step < plan.updates:
+            tqdm.write(f"stopped at update {state.step} before: {why}")
+        elif state.step < plan.updates:
             for batch in feed.batches(state.step, plan.updates):
                 if partner is not None and partner.due(state.step):
                     state.save()

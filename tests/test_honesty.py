@@ -6,6 +6,7 @@ import pytest
 import soundfile as sf
 
 from se_keras import honesty, models, surrogate
+from se_keras.errors import UserError
 
 
 class Given:
@@ -56,3 +57,18 @@ def test_fooled_is_predicted_up_and_true_down_since_the_best():
     assert honesty.fooled(history(best, *worse[:2], (2.3, 2.45)), 3) is None         # Quality-Net has noticed
     assert honesty.fooled(history(best, *worse[:2], (2.41, 2.9)), 3) is None         # it was no trick
     assert honesty.fooled(history((2.3, 2.4)), 3) is None
+    new = history((2.4, 2.0), (2.3, 2.1), (2.32, 2.2), (2.35, 2.3))
+    assert honesty.fooled(new, 3) is None                                            # one that knew nothing is only catching up
+
+
+def test_of_a_score_of_which_less_is_better_all_is_turned_round():
+    higher = history((2.3, 2.4), (2.4, 2.5), (2.39, 2.6), (2.3, 2.7))
+    lower = [{**row, "true": -row["true"], "predicted": -row["predicted"]} for row in higher]
+    assert honesty.best_of(lower, higher_is_better=False) == 1
+    assert "fooled since iteration 10" in honesty.fooled(lower, 2, higher_is_better=False) and honesty.fooled(lower, 2) is None
+
+
+def test_no_true_score_at_all_is_an_error(validation):
+    validation.scorer.values = [None] * 4
+    with pytest.raises(UserError, match="no validation mixture has a true score"):
+        validation()

@@ -420,6 +420,12 @@ def test_tf_keras_reads_the_reference_that_went_through_here(golden, tmp_path):
     np.testing.assert_allclose(tf_keras.models.load_model(tmp_path / "x.h5")(io["enh_x"]), io["enh_y_sigmoid"], atol=1e-5)
 
 
+def test_a_learnable_sigmoid_cannot_be_said_in_plain_layers(tmp_path):
+    network = models.build("blstm", bins=5, units=2, dense_units=3, sigmoid="learnable")
+    with pytest.raises(UserError, match="has a learnable sigmoid, which plain layers of Keras 2 cannot express"):
+        export_tf_keras(network, tmp_path / "x.h5")
+
+
 def test_only_a_blstm_mask_network_comes_out(tmp_path):
     for network in (models.build("dnn", bins=5, units=2), models.build("quality_net", bins=9, filters=[[2, 3]])):
         expected = f"{network.name} has no layers .*blstm_1.*; a mask network by models.blstm is expected"

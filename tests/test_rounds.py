@@ -64,6 +64,8 @@ def test_history_is_bounded_newest_first_and_forgets_what_a_kill_has_undone(rows
         (3, pairs[1], 0.2), (3, pairs[2], 0.3), (2, pairs[1], 0.2), (2, pairs[2], 0.3)]  # noisy speech has no mask to remember
     np.testing.assert_allclose(kept[1].mask(), masks[3][2], atol=5e-4)  # 16 bits
     assert sorted(path.name for path in tmp_path.iterdir()) == ["round_00002.npz", "round_00003.npz"]
+    tight = rounds.History(tmp_path, most_pairs=1)
+    assert {entry.round for entry in tight.before(4)} == {3}  # the newest round whatever it holds: replay without a past is none
     history.add(1, pairs, masks[1], np.array([0.1, 0.2, 0.3]))
     assert {entry.round for entry in history.before(2)} == {1}
     history.add(0, pairs, masks[0], np.array([0.1, 0.2, np.nan]))
@@ -87,10 +89,16 @@ def test_what_quality_net_knew_before_is_shown_again(rows, labeller, enhancer, t
         np.testing.assert_allclose(degraded, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize(("enhancer_first", "steps"), [(False, [0, 2, 4]), (True, [2, 4])])
-def test_whose_turn_it_is(rows, labeller, tmp_path, enhancer_first, steps):
-    partner, _ = joint(rows, labeller, tmp_path, enhancer_first=enhancer_first)
-    assert [step for step in range(6) if partner.due(step)] == steps
+@pytest.mark.parametrize(("sample_of", "batches"), [("next", {0: [0, 1], 2: [2, 3], 4: [4, 5]}),
+                                                    ("last", {0: [0, 1], 2: [0, 1], 4: [2, 3]})])
+def test_whose_turn_it_is_and_what_is_scored(rows, labeller, tmp_path, sample_of, batches):
+    """MetricGAN+ scores what the enhancer is about to train on, MetricGAN what it has just trained on; Quality-Net has the first turn."""
+    partner, _ = joint(rows, labeller, tmp_path, sample_of=sample_of, sample=4)
+    assert [step for step in range(6) if partner.due(step)] == list(batches)
+    for step, expected in batches.items():
+        pairs, *_, pending = partner._score_current(step, step // 2)
+        assert {pair.row for pair in pairs} == {row for k in expected for row in partner.feed.cut_rows(k)}
+        assert len(pending) == len(pairs)
 
 
 def test_a_round_teaches_quality_net_alone_and_hands_it_over(rows, labeller, tmp_path):

@@ -89,8 +89,8 @@ def test_fine_tuning_keeps_the_best_by_true_pesq(root, said):
 def test_quality_net_learns_on_and_is_kept_beside_the_enhancer(root, said, tmp_path, capsys):
     """Replay from the trained Quality-Net, then MetricGAN+'s preset, whose own begins from nothing; each resumes to more iterations."""
     common = ["--data", root / "data", "--enhancer", root / "mse", "--validate-every", "2", "--workers", "1", "--round", "2", "--sample",
-              "2", "--compare", root / "tuned"]
-    for out, arguments in ((tmp_path / "replay", ["--quality-net", root / "quality-net", "--update", "replay", "--batch", "2"]),
+              "2"]
+    for out, arguments in ((tmp_path / "replay", ["--quality-net", root / "quality-net", "--update", "replay", "--batch", "2", "--compare", root / "tuned"]),
                            (tmp_path / "metricgan", ["--preset", "metricgan-plus", "--model-args", '{"bins": 257}', "--quality-args",
                                                      '{"filters": [[2, 5]], "batch_normalization": true}'])):
         for iterations in (2, 4):
@@ -100,8 +100,10 @@ def test_quality_net_learns_on_and_is_kept_beside_the_enhancer(root, said, tmp_p
         assert "round 1: " in (out / "run.log").read_text() and len(list((out / "history").iterdir())) == 2
         predictor = pretrained.load_quality_net(out / "quality-net")
         assert predictor.representation == ("wave" if out.name == "metricgan" else "mask")
-        assert (out / "predicted_and_true_over_runs.png").is_file() and (out / "true.png").is_file()
         assert "best true" in capsys.readouterr().out
+    assert (tmp_path / "replay" / "predicted_and_true_over_runs.png").is_file() and (tmp_path / "replay" / "true.png").is_file()
+    assert "was fine-tuned towards pesq_raw, this run towards pesq_wb" in refused(  # scores of two kinds on one axis
+        capsys, finetune, *common, *arguments, "--compare", root / "tuned", "--out", tmp_path / "other")
 
 
 def test_a_quality_net_that_needs_no_reference(root, tmp_path, capsys):
@@ -221,6 +223,14 @@ BAD_TUNING = {
                                                 "--quality-net new knows nothing, and --update frozen would teach it nothing"),
     "Quality-Net learns what nobody asks": (["--data", "{data}", "--enhancer", "{mse}", "--quality-net", "{quality_net}", "--loss", "mse",
                                              "--update", "replay"], "--loss mse does not ask Quality-Net"),
+    "flags that frozen would ignore": (["--data", "{data}", "--enhancer", "{mse}", "--quality-net", "{quality_net}", "--round", "5",
+                                        "--base-rows", "3"], "--update frozen makes --round, --base-rows pointless"),
+    "flags of a new one": (["--data", "{data}", "--enhancer", "{mse}", "--quality-net", "{quality_net}", "--preset", "metricgan"],
+                           "a trained --quality-net makes --quality-args pointless"),
+    "alternating with a history": (["--data", "{data}", "--enhancer", "{mse}", "--quality-net", "{quality_net}", "--update", "alternating",
+                                    "--stages", "historical"], "--stages historical is what --update replay does"),
+    "a base that is never shown": (["--data", "{data}", "--enhancer", "{mse}", "--quality-net", "{quality_net}", "--update", "alternating",
+                                    "--base-rows", "3"], "--base-rows 3 are shown in historical stages, of which there are none"),
     "pairs that fill no batch": (["--data", "{data}", "--enhancer", "{mse}", "--quality-net", "{quality_net}", "--update", "replay",
                                   "--quality-batch", "3"], "--quality-batch 3 does not hold whole groups of --siblings 2"),
     "another target than it predicts": (["--data", "{data}", "--enhancer", "{mse}", "--quality-net", "{quality_net}", "--target", "stoi"],
