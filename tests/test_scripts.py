@@ -90,7 +90,8 @@ def test_quality_net_learns_on_and_is_kept_beside_the_enhancer(root, said, tmp_p
     """Replay from the trained Quality-Net, then MetricGAN+'s preset, whose own begins from nothing; each resumes to more iterations."""
     common = ["--data", root / "data", "--enhancer", root / "mse", "--validate-every", "2", "--workers", "1", "--round", "2", "--sample",
               "2"]
-    for out, arguments in ((tmp_path / "replay", ["--quality-net", root / "quality-net", "--update", "replay", "--batch", "2", "--compare", root / "tuned"]),
+    for out, arguments in ((tmp_path / "replay", ["--quality-net", root / "quality-net", "--update", "replay", "--batch", "2",
+                                                  "--compare", root / "tuned"]),
                            (tmp_path / "metricgan", ["--preset", "metricgan-plus", "--model-args", '{"bins": 257}', "--quality-args",
                                                      '{"filters": [[2, 5]], "batch_normalization": true}'])):
         for iterations in (2, 4):
