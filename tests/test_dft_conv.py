@@ -71,3 +71,23 @@ def test_config_round_trip():
     layer = dft_conv.LargeKernelConv2D(3, 11, padding="same")
     again = dft_conv.LargeKernelConv2D.from_config(layer.get_config())
     assert again.get_config() == layer.get_config()
+
+
+@pytest.mark.parametrize("padding, size, shape", [("valid", 9, (30, 33)), ("same", 11, (25, 9)), ("valid", 11, (11, 40)),
+                                                  ("same", 5, (7, 7))])
+def test_large_kernels_are_the_convolution_of_keras(padding, size, shape):
+    import tensorflow as tf
+
+    x = np.random.default_rng(0).standard_normal((2, *shape, 3)).astype(np.float32)
+    plain, large = (kind(4, size, padding=padding) for kind in (keras.layers.Conv2D, dft_conv.LargeKernelConv2D))
+    results = []
+    for layer in (plain, large):
+        layer.build(x.shape)
+        layer.set_weights([np.random.default_rng(1).standard_normal((size, size, 3, 4)), np.arange(4)])
+        with tf.GradientTape() as tape:
+            image = tf.Variable(x)
+            y = layer(image)
+            loss = tf.reduce_sum(tf.sin(y))
+        results.append([y, *tape.gradient(loss, [image, *(weight.value for weight in layer.trainable_weights)])])
+    for expected, got in zip(*results, strict=True):
+        np.testing.assert_allclose(got, expected, atol=3e-5 * np.abs(expected).max())
