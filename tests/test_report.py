@@ -232,6 +232,21 @@ def test_table_as_printed():
     assert "|" not in terminal and "quality - noisy" in terminal and max(map(len, terminal.splitlines())) < 132
 
 
+def test_what_is_asked_for_beyond_the_defaults_is_shown():
+    """CSIG is, ESTOI (measured by default, and no part of the letter's table) only among the averages of the report."""
+    plain = tables.summarise(make_scores(), COMPARISONS)
+    assert "CSIG" not in tables.terminal(plain) and "System" in tables.terminal(plain)
+    summary = tables.summarise(make_scores().assign(csig=3.25, estoi=0.5), COMPARISONS)
+    lines = tables.averages_table(summary).splitlines()
+    assert [cell.strip() for cell in lines[0].strip("|").split("|")] == [
+        "System", "PESQ (raw P.862)", "PESQ (wb, P.862.2)", "STOI", "SI-SDR (dB)", "CSIG", "ESTOI"]
+    assert lines[2].split("|")[1:3] == [" noisy    ", "              2.350 "] and "3.250" in lines[2] and "0.500" in lines[2]
+    assert "CSIG" in tables.scores_table(summary) and "ESTOI" not in tables.scores_table(summary)
+    assert "CSIG" in tables.comparisons_table(summary) and "ESTOI" not in tables.comparisons_table(summary)
+    terminal = tables.terminal(summary)
+    assert terminal.count("CSIG") == 1 and "3.250" in terminal  # among the averages; by SNR there is no room
+
+
 def test_snr_labels():
     assert tables.snr_labels([-6, 0.0, -0.0, 2.5, None]) == ["-6 dB", "0 dB", "0 dB", "2.5 dB", ""]
     assert set(tables.snr_labels(np.linspace(0, 20, 41))) == {"0 dB", "5 dB", "10 dB", "15 dB", "20 dB"}  # measured SNRs: gathered

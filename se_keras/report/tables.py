@@ -12,7 +12,7 @@ from se_keras.report.statistics import agreement, cluster_bootstrap, paired_test
 
 LABELS = {name: metrics.label(name) for name in metrics.NAMES} | {
     "pesq_raw": "PESQ (raw P.862)", "pesq_nb": "PESQ (nb, P.862.1)", "pesq_wb": "PESQ (wb, P.862.2)"}
-MAIN = ("pesq_raw", "stoi", "pesq_wb", "si_sdr")  # the letter's Table I and what stands beside it
+MAIN = ("pesq_raw", "stoi", "pesq_wb", "si_sdr")  # the letter's Table I and what stands beside it; of the default ones only these
 _TEXT = ("id", "system", "speaker", "noise_type", "clean", "error")  # columns that are not numbers
 _CLUSTERS = {"by_clean_utterance": "clean", "by_speaker": "speaker"}  # what the intervals and tests resample: the column
 _HEADERS = {"by_clean_utterance": "95% by utterance", "by_speaker": "95% by speaker"}
@@ -146,7 +146,7 @@ def _plain(value):
 
 def markdown(summary):
     """The whole report as Markdown: scores, paired comparisons, agreement of Quality-Net, what was left out."""
-    parts = ["# Scores\n", _about_rows(summary), scores_table(summary, "github"), _notes(summary)]
+    parts = ["# Scores\n", _about_rows(summary), averages_table(summary, "github"), scores_table(summary, "github"), _notes(summary)]
     if summary["comparisons"]:
         parts += ["## Paired differences\n", comparisons_table(summary, "github"),
                   "p: two-sided sign-flip permutation test (in brackets Wilcoxon's signed-rank test) on the mean difference\n"
@@ -158,24 +158,33 @@ def markdown(summary):
 
 def terminal(summary):
     """The same for a terminal: the scores, what was left out, and the paired differences in the first metric."""
-    parts = [summary["note"], scores_table(summary, "simple", intervals=["by_clean_utterance"]), _notes(summary)]
+    scores = averages_table(summary, "simple") if _shown(summary) != _first(summary) else ""  # what has no room by SNR
+    parts = [summary["note"], scores, scores_table(summary, "simple", _first(summary), ["by_clean_utterance"]), _notes(summary)]
     if summary["comparisons"]:
-        parts.append(comparisons_table(summary, "simple", metrics=_shown(summary)[:1]))
+        parts.append(comparisons_table(summary, "simple", metrics=_first(summary)[:1]))
     if summary["prediction"]:
         parts += [f"Quality-Net's predicted against true {summary['target']}", prediction_table(summary, "simple")]
     return "\n".join(part for part in parts if part)
 
 
-def scores_table(summary, style="github", intervals=("by_clean_utterance", "by_speaker")):
+def averages_table(summary, style="github"):
+    """System down, every metric across: the averages alone."""
+    systems, averages = summary["systems"], summary["averages"]
+    body = [[system, *(_number(metric, averages[metric][system]["mean"]) for metric in averages)] for system in systems]
+    return _tabulate(body, ["System", *(LABELS.get(metric, metric) for metric in averages)], style, text=(0,))
+
+
+def scores_table(summary, style="github", metrics=None, intervals=("by_clean_utterance", "by_speaker")):
     """The letter's Table I: metric x system down, SNRs and the average with its 95% intervals across.
 
     Args:
         summary: of `summarise`.
         style: a table format of tabulate.
+        metrics: which; None for all that were asked for beside the default ones, and of those the letter's.
         intervals: which of the two to show.
     """
     body = []
-    for metric in _shown(summary):
+    for metric in metrics or _shown(summary):
         for number, (system, entry) in enumerate(summary["averages"][metric].items()):
             body.append(["" if number else LABELS.get(metric, metric), system,
                          *(_number(metric, entry["per_snr"][level]) for level in summary["snrs"]),
@@ -233,9 +242,15 @@ def _notes(summary):
     return "\n" + "\n".join(lines) + "\n"
 
 
-def _shown(summary):
-    """Metrics that the tables show: the letter's and what stands beside them, or all where it is none of these."""
+def _first(summary):
+    """Metrics that a terminal has room for: the letter's and what stands beside them, or all where it is none of these."""
     return [name for name in MAIN if name in summary["averages"]] or list(summary["averages"])
+
+
+def _shown(summary):
+    """Metrics that the report's tables show: those, and what else than the default ones was asked for."""
+    first = _first(summary)
+    return first + [name for name in summary["averages"] if name not in (*metrics.DEFAULT, *first)]
 
 
 def _p(value):
