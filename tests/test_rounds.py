@@ -146,6 +146,14 @@ def uninterrupted(rows, labeller, tmp_path_factory):
     return partner, go()
 
 
+def same_end(whole, resumed, expected, found):
+    """Whether two runs of `joint` have ended alike: validations, enhancer and Quality-Net."""
+    assert [row["update"] for row in found] == [row["update"] for row in expected] == [3, 6]
+    for name in ("network", "quality_net"):
+        for one, other in zip(getattr(whole, name).get_weights(), getattr(resumed, name).get_weights(), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
+
+
 @pytest.mark.parametrize("when", ["in a round", "between"])
 def test_an_interrupted_run_ends_like_a_whole_one(rows, labeller, uninterrupted, tmp_path, monkeypatch, when):
     whole, expected = uninterrupted
@@ -165,11 +173,37 @@ def test_an_interrupted_run_ends_like_a_whole_one(rows, labeller, uninterrupted,
     with pytest.raises(KeyboardInterrupt):
         go()
     resumed, go = joint(rows, labeller, tmp_path / "interrupted")
-    found = go()
-    assert [row["update"] for row in found] == [row["update"] for row in expected] == [3, 6]
-    for name in ("network", "quality_net"):
-        for one, other in zip(getattr(whole, name).get_weights(), getattr(resumed, name).get_weights(), strict=True):
-            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
+    same_end(whole, resumed, expected, go())
+
+
+class Killed(BaseException):
+    """What a SIGKILL leaves behind: nothing that waits for Ctrl-C or for an error sees it."""
+
+
+@pytest.mark.parametrize(("place", "after"), [("_learn", False), ("history.add", False), ("history.add", True), ("_hand_over", False),
+                                              ("_hand_over", True), ("keep", True)])
+def test_a_killed_run_ends_like_a_whole_one(rows, labeller, uninterrupted, tmp_path, monkeypatch, place, after):
+    """Killed just before or after each thing that a turn writes or changes, the second time that it comes to it; nothing can be saved then."""
+    whole, expected = uninterrupted
+    killed, go = joint(rows, labeller, tmp_path / "killed")
+    owner, name = (killed.history, place.removeprefix("history.")) if place.startswith("history.") else (killed, place)
+    original, calls = getattr(owner, name), []
+
+    def kill(*arguments):
+        calls.append(arguments)
+        if len(calls) == 2 and not after:
+            raise Killed
+        result = original(*arguments)
+        if len(calls) == 2:
+            raise Killed
+        return result
+
+    monkeypatch.setattr(owner, name, kill)
+    with pytest.raises(Killed):
+        go()
+    resumed, go = joint(rows, labeller, tmp_path / "killed")
+    same_end(whole, resumed, expected, go())
+    assert sorted(path.name for path in (tmp_path / "killed" / "history").iterdir()) == [f"round_0000{number}.npz" for number in range(3)]
 
 
 def test_pairs_without_a_score_are_not_learned(rows, labeller, tmp_path, caplog):
