@@ -183,7 +183,7 @@ class Killed(BaseException):
 @pytest.mark.parametrize(("place", "after"), [("_learn", False), ("history.add", False), ("history.add", True), ("_hand_over", False),
                                               ("_hand_over", True), ("keep", True)])
 def test_a_killed_run_ends_like_a_whole_one(rows, labeller, uninterrupted, tmp_path, monkeypatch, place, after):
-    """Killed just before or after each thing that a turn writes or changes, the second time that it comes to it; nothing can be saved then."""
+    """Killed just before or after each thing that a turn writes or changes, the second time; nothing can be saved then."""
     whole, expected = uninterrupted
     killed, go = joint(rows, labeller, tmp_path / "killed")
     owner, name = (killed.history, place.removeprefix("history.")) if place.startswith("history.") else (killed, place)
