@@ -195,14 +195,12 @@ def quality_net(args):
 
 def quality_rounds(args, network, predictor, arguments, feed, scorer, logger):
     """Quality-Net's part in the turns that it and the enhancer take: a copy of it that learns."""
-    from se_keras import diet, rounds, training
+    from se_keras import diet, rounds, surrogate
     from se_keras.enhancer import MaskEnhancer
-    from se_keras.losses.quality import score_loss
 
     learner = models.build("quality_net", **arguments)
     learner.set_weights(predictor.network.get_weights())
-    training.compile_model(learner, training.optimizer("adam", args.quality_rate),
-                           lambda y_true, y_pred: score_loss(y_pred, y_true, args.siblings, args.contrast))
+    surrogate.compile_quality_net(learner, args.quality_rate, args.siblings, args.contrast)
     runs.open_run(Path(args.out) / "quality-net", runs.describe(args, "quality_net", arguments, predictor.config,
                                                                 representation=predictor.representation,
                                                                 target=predictor.target.to_config()))

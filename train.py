@@ -130,7 +130,6 @@ def train_quality_net(args, train_rows, valid_rows):
     intrusive = args.model == "quality_net"
     backend.load()
     from se_keras import diet, enhancer, scores, surrogate, training
-    from se_keras.losses.quality import score_loss
     from se_keras.models.quality_net_2018 import as_quality_net
     from se_keras.report import figures
     from se_keras.stft import Stft
@@ -161,8 +160,7 @@ def train_quality_net(args, train_rows, valid_rows):
             pretrained.load_weights(network, pretrained.find(args.start)[1])
         if intrusive:
             model, judge, prepare = network, network, surrogate.quality_batch
-            training.compile_model(model, training.optimizer("adam", args.learning_rate),
-                                   lambda y_true, y_pred: score_loss(y_pred, y_true, args.siblings, args.contrast))
+            surrogate.compile_quality_net(model, args.learning_rate, args.siblings, args.contrast)
         else:
             model, judge, prepare = surrogate.frame_model(network, target), as_quality_net(network), surrogate.frame_batch
             training.compile_model(model, training.optimizer("rmsprop", args.learning_rate), training.mean_output)

@@ -179,17 +179,28 @@ def jobs(pairs, enhancers):
     """
     for start in range(0, len(pairs), CHUNK):
         chunk = pairs[start:start + CHUNK]
-        masked = [pair for pair in chunk if pair.masked]
-        spectra = {row: None for row in (pair.row for pair in masked)}
+        spectra = {row: None for row in (pair.row for pair in chunk if pair.masked)}
         for row in spectra:
             spectra[row] = tuple(stft(wave, enhancers[0].config) for wave in mixing.pair(row))
-        masks = iter(pair_masks(masked, [spectra[pair.row] for pair in masked], enhancers))
-        for pair in chunk:
-            if pair.masked:
-                wave = istft(spectra[pair.row][0] * next(masks)[..., None], pair.row.used_samples, enhancers[pair.enhancer].config)
-                yield wave_job(pair.row, wave, recipe=pair_recipe(pair, enhancers))
-            else:
-                yield mixture_job(pair.row) if pair.kind == "noisy" else clean_job(pair.row)
+        seen = [spectra.get(pair.row) for pair in chunk]
+        yield from jobs_of(chunk, seen, pair_masks(chunk, seen, enhancers), enhancers)
+
+
+def jobs_of(pairs, spectra, masks, enhancers):
+    """As `jobs`, where the masks are known already (`pair_masks`).
+
+    Args:
+        pairs: list of `Pair`.
+        spectra: (noisy, clean) spectrum of each, float32 `(frames, bins, 2)`; only those of masked pairs are looked at.
+        masks: mask of each, float32 `(frames, bins)`, or None.
+        enhancers: the `MaskEnhancer`s.
+    """
+    for pair, spectrum, mask in zip(pairs, spectra, masks, strict=True):
+        if pair.masked:
+            wave = istft(spectrum[0] * mask[..., None], pair.row.used_samples, enhancers[pair.enhancer].config)
+            yield wave_job(pair.row, wave, recipe=pair_recipe(pair, enhancers))
+        else:
+            yield mixture_job(pair.row) if pair.kind == "noisy" else clean_job(pair.row)
 
 
 def label(pairs, enhancers, scorer, target, description="labels"):

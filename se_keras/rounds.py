@@ -142,7 +142,7 @@ class QualityRounds:
         pairs = diet.diet(rows[:self.turns.sample], 1, seed=self.turns.seed + 1000 * (number + 1), **self.turns.diet)
         spectra = self._spectra(pairs)
         masks = diet.pair_masks(pairs, spectra, [enhancer])
-        pending = [self.scorer.submit(job) for job in diet.jobs(pairs, [enhancer])]
+        pending = [self.scorer.submit(job) for job in diet.jobs_of(pairs, spectra, masks, [enhancer])]
         return pairs, spectra, masks, pending
 
     def _scores(self, pending):

@@ -119,6 +119,15 @@ def unit_peak(wave):
     return wave / np.float32(max(np.abs(wave).max(), 1e-8))
 
 
+def compile_quality_net(network, learning_rate, siblings, contrast):
+    """Compile a Quality-Net for Adam and `losses.quality.score_loss`."""
+    from se_keras import training
+    from se_keras.losses.quality import score_loss
+
+    training.compile_model(network, training.optimizer("adam", learning_rate),
+                           lambda y_true, y_pred: score_loss(y_pred, y_true, siblings, contrast))
+
+
 def frame_model(network, target):
     """A training model around `models.quality_net_2018`: degraded magnitude, frame mask, score -> `frame_weighted_loss`.
 
