@@ -107,7 +107,7 @@ def main(argv=None):
     predictor, quality_arguments = quality_net(args)
     config, target = predictor.config, predictor.target
     valid_rows = evaluation.subset(valid_rows, args.validation_rows)
-    weights = {name: pretrained.sha256(name) for name in (args.enhancer, args.quality_net) if name != "new"}
+    weights = {name: pretrained.sha256(name) for name in (args.enhancer, args.quality_net) if name != "new"} | target.functions
     enhancer_arguments = {**card["arguments"], **args.model_args}
     described = runs.describe(args, card["network"], enhancer_arguments, config, weights=weights, target=target.to_config())
     logger = runs.open_run(args.out, described)

@@ -142,7 +142,7 @@ def train_quality_net(args, train_rows, valid_rows):
     enhancers = [enhancer.load_system(name) for name in args.enhancer]
     train_rows = evaluation.subset(train_rows, args.rows) if args.rows else train_rows
     valid_rows = evaluation.subset(valid_rows, args.validation_rows)
-    weights = {name: pretrained.sha256(name) for name in [*args.enhancer, *([args.start] if args.start else [])]}
+    weights = {name: pretrained.sha256(name) for name in [*args.enhancer, *([args.start] if args.start else [])]} | target.functions
 
     def described(arguments):
         return runs.describe(args, args.model, arguments, config, representation=args.input, target=target.to_config(),

@@ -132,8 +132,8 @@ def describe(args, network, arguments, config, **more):
         network: name of the network that is trained.
         arguments: of its builder.
         config: STFT parameters.
-        more: further entries; `weights` {name: sha256} of the models that this training goes out from: when one of them was trained
-            again, the run is another one.
+        more: further entries; `weights` {name: sha256} of the models, and of functions of the user's own, that this training goes out
+            from: when one of them was trained again or edited, the run is another one.
     """
     training = {name: value for name, value in vars(args).items() if name not in UNRECORDED}
     return {"name": Path(args.out).name, "network": network, "arguments": arguments, "stft": config.to_config(),

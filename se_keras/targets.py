@@ -63,6 +63,11 @@ class Target:
         return tuple(term.metric for term in self.terms)
 
     @property
+    def functions(self):
+        """{name: hash of its module} of the user's own functions among the metrics: edited, they are another target."""
+        return {name: metrics.get(name).source for name in self.metrics if name not in metrics.NAMES}
+
+    @property
     def higher_is_better(self):
         """Whether more is better in the unit of `from_score`; of LLR, say, less is."""
         return len(self.terms) > 1 or self.terms[0].high > self.terms[0].low

@@ -1,5 +1,6 @@
 """Targets: what parses and what does not, known scores of each mapping, round trips, and rows in which a metric failed."""
 
+import hashlib
 import json
 import math
 import subprocess
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from se_keras import metrics, targets
+from se_keras import metrics, runs, targets
 from se_keras.errors import UserError
 from se_keras.targets import Target, Term, parse
 
@@ -180,3 +181,17 @@ def test_what_is_no_configuration(config):
 def test_targets_are_light_to_import():
     code = "import sys, se_keras.targets; print({'tensorflow', 'keras', 'pesq', 'pystoi', 'scipy', 'onnxruntime'} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT).strip() == "set()"
+
+
+def test_a_function_of_ones_own_is_part_of_what_a_run_is(tmp_path, monkeypatch):
+    """Edited, it is another target: its module's hash goes into the run's config, from which a resumed run must not differ."""
+    (tmp_path / "taste_of_now.py").write_text("def taste(reference, degraded):\n    return 0.5\n")
+    monkeypatch.chdir(tmp_path)
+    target = targets.parse("taste_of_now:taste[0,1]:0.5,stoi:0.5")
+    digest = hashlib.sha256((tmp_path / "taste_of_now.py").read_bytes()).hexdigest()
+    assert target.functions == {"taste_of_now:taste[0,1]": f"sha256 {digest}"} and targets.parse("stoi").functions == {}
+    config = {"network": "quality_net", "arguments": {}, "weights": target.functions}
+    runs.open_run(tmp_path / "run", config)
+    runs.check_same(tmp_path / "run", config)
+    with pytest.raises(UserError, match=f"taste_of_now:taste.* was 'sha256 {digest}', is 'sha256 other'"):
+        runs.check_same(tmp_path / "run", {**config, "weights": {"taste_of_now:taste[0,1]": "sha256 other"}})
