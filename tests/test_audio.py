@@ -6,10 +6,10 @@ import struct
 import numpy as np
 import pytest
 import soundfile as sf
+from conftest import speech_like
 
 from se_keras import audio
 from se_keras.errors import UserError
-from tests.conftest import speech_like
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ import sys
 import time
 
 import pytest
+from conftest import ROOT
 
 import se_keras
 import train
 from se_keras import cli
 from se_keras.errors import UserError, check_choice
-from tests.conftest import ROOT
 
 
 @pytest.fixture

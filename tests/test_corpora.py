@@ -9,11 +9,11 @@ import sys
 import numpy as np
 import pytest
 import soundfile as sf
+from conftest import ROOT, make_tree, noise, prepare, speech_like
 
 from se_keras import audio, corpora, manifest, mixing
 from se_keras.corpora import protocol
 from se_keras.errors import UserError
-from tests.conftest import ROOT, make_tree, noise, prepare, speech_like
 from tests.test_mixing import measured_snr_db
 
 

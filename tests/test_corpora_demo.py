@@ -6,9 +6,9 @@ import sys
 
 import numpy as np
 import pytest
+from conftest import ROOT, prepare
 
 from se_keras import audio, manifest
-from tests.conftest import ROOT, prepare
 
 
 @pytest.fixture(scope="module")

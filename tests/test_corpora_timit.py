@@ -4,11 +4,11 @@ import shutil
 
 import pytest
 import soundfile as sf
+from conftest import noise, prepare, speech_like
 
 from se_keras import audio, manifest, mixing
 from se_keras.corpora import timit
 from se_keras.errors import UserError
-from tests.conftest import noise, prepare, speech_like
 from tests.test_mixing import measured_snr_db
 
 

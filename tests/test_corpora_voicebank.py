@@ -11,11 +11,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 import soundfile as sf
+from conftest import noise, prepare, speech_like
 
 from se_keras import audio, manifest, mixing
 from se_keras.corpora import voicebank
 from se_keras.errors import UserError
-from tests.conftest import noise, prepare, speech_like
 
 
 def make_voicebank(root, rate=48_000, suffix=""):

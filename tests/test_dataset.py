@@ -4,12 +4,12 @@ import dataclasses
 
 import numpy as np
 import pytest
+from conftest import speech_like
 
 from se_keras import audio, dataset, manifest, mixing
 from se_keras.dataset import Feed, spectrogram_batch
 from se_keras.errors import UserError
 from se_keras.stft import Stft, stft
-from tests.conftest import speech_like
 
 CONFIG = Stft(64, 32)  # 33 bins: small arrays
 

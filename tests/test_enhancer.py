@@ -3,12 +3,12 @@
 import keras
 import numpy as np
 import pytest
+from conftest import speech_like
 
 from se_keras import enhancer, models
 from se_keras.enhancer import MaskEnhancer, load_system, pad_frames, spectral_enhancer
 from se_keras.errors import UserError
 from se_keras.stft import Stft, istft, magnitude, stft
-from tests.conftest import speech_like
 
 CONFIG = Stft(64, 32)
 WAVES = [speech_like(seconds, seed) for seed, seconds in enumerate((0.3, 0.1, 0.2))] + [np.zeros(1000, np.float32), speech_like(0.1, 9)[:7]]

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from conftest import speech_like
 
 from se_keras.errors import UserError
 from se_keras.models import layers
@@ -10,7 +11,6 @@ from se_keras.models.blstm import LearnableSigmoid, MaskFloor
 from se_keras.models.dft_conv import LargeKernelConv2D
 from se_keras.models.quality_net import PadToField, ShortenMask, StackPair
 from se_keras.stft import Stft, istft, magnitude, stft
-from tests.conftest import speech_like
 
 RNG = np.random.default_rng(0)
 MASK = np.arange(6) < np.array([[4], [6]])  # two utterances of 4 and 6 frames

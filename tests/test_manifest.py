@@ -6,10 +6,10 @@ import shutil
 
 import numpy as np
 import pytest
+from conftest import speech_like
 
 from se_keras import audio, manifest, mixing
 from se_keras.errors import UserError
-from tests.conftest import speech_like
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ import hashlib
 
 import numpy as np
 import pytest
+from conftest import speech_like
 
 from se_keras import audio, manifest, mixing
 from se_keras.errors import UserError
-from tests.conftest import speech_like
 
 
 def measured_snr_db(noisy, clean):

@@ -4,6 +4,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
+from conftest import speech_like
 
 from se_keras import models, pretrained
 from se_keras.enhancer import MaskEnhancer, pad_frames
@@ -12,7 +13,6 @@ from se_keras.models.layers import OperatorNormalization, SpectralNormalization
 from se_keras.models.quality_net import METRICGAN_PLUS, PYTORCH_QNET
 from se_keras.stft import Stft, magnitude, stft
 from se_keras.surrogate import QualityPredictor, combined_batch, combined_model, quality_objective
-from tests.conftest import speech_like
 
 SMALL = {"blstm": {"bins": 9, "units": 4, "dense_units": 5, "dropout": 0.1, "mask_floor": 0.05},
          "dnn": {"bins": 9, "units": 4, "context": 2, "normalization": "none", "compression": "root"},

@@ -4,13 +4,13 @@ import h5py
 import keras
 import numpy as np
 import pytest
+from conftest import speech_like
 
 from se_keras import models
 from se_keras.enhancer import pad_frames
 from se_keras.losses.quality import frame_weighted_loss
 from se_keras.models.quality_net_2018 import ForgetGateBias, PeakNormalization
 from se_keras.stft import magnitude, stft
-from tests.conftest import speech_like
 
 SMALL = {"bins": 9, "units": 4, "dense_units": 5}
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import scipy.signal
+from conftest import speech_like
 
 from se_keras import stft as module
 from se_keras.stft import Stft, istft, istft_ops, magnitude, stft, stft_ops
-from tests.conftest import speech_like
 
 CONFIGS = [Stft(), Stft(512, 128, "hann"), Stft(64, 32, "hamming")]
 

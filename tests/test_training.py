@@ -14,12 +14,12 @@ import time
 import keras
 import numpy as np
 import pytest
+from conftest import ROOT
 
 from data import prepare
 from se_keras import manifest, models, runs, supervised, training
 from se_keras.errors import UserError
 from se_keras.stft import Stft
-from tests.conftest import ROOT
 
 PLAN = training.Plan(updates=6, validate_every=2, learning_rate=0.02, schedule="cosine", checkpoint_s=0.0)
 
