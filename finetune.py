@@ -232,7 +232,7 @@ def draw(args, history, target):
         for run in (out, *args.compare):
             said, table = runs.read_config(run)["training"], runs.read_history(run)
             kind = said["loss"] if said["loss"] == "mse" else said.get("update", "frozen")
-            lines[f"{run} ({kind})"] = table[["update", "predicted", "true"]].to_numpy().T
+            lines[str(run) if kind in Path(run).name else f"{run} ({kind})"] = table[["update", "predicted", "true"]].to_numpy().T
         print(figures.true_by_iteration({name: line[[0, 2]] for name, line in lines.items()}, out / "true.png", label=target.label))
         print(figures.predicted_and_true_over_runs(lines, out / "predicted_and_true_over_runs.png", label=target.label))
 

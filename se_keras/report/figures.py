@@ -7,6 +7,7 @@ of them work in scripts, notebooks and tests alike.
 from pathlib import Path
 
 import matplotlib
+import matplotlib.lines
 import matplotlib.ticker
 import numpy as np
 import scipy.signal
@@ -163,7 +164,7 @@ def predicted_and_true_by_iteration(iteration, predicted, true, path, best=None,
 
 
 def predicted_and_true_over_runs(runs, path, colours=None, label=_PESQ):
-    """The letter's Fig. 5 for several runs: each has one colour, predicted dashed, true solid.
+    """The letter's Fig. 5 for several runs, a panel each on common axes: predicted dashed, true solid.
 
     Args:
         runs: {name: (iteration, predicted, true)}, `(n,)` each, mean score on validation.
@@ -172,17 +173,27 @@ def predicted_and_true_over_runs(runs, path, colours=None, label=_PESQ):
         label: of the score, with its unit.
     """
     colours = colours or palette(runs)
+    columns = min(len(runs), 3)
+    rows = -(-len(runs) // columns)
     with matplotlib.rc_context(_STYLE):
-        figure, axes = _figure(6.8, 4.2)
-        for name, line in runs.items():
+        figure, axes = _figure(3.0 * columns + 0.6, 2.5 * rows + 0.5, rows=rows, columns=columns, sharex=True, sharey=True)
+        panels = list(np.atleast_1d(axes).flat)
+        for panel, (name, line) in zip(panels, runs.items(), strict=False):
             iteration, predicted, true = (np.asarray(values, dtype=float) for values in line)
-            for values, style in ((true, {"linestyle": "-", "label": name}), (predicted, {"linestyle": "--"})):
+            for values, style in ((true, "-"), (predicted, "--")):
                 given = np.isfinite(values)
-                axes.plot(iteration[given], values[given], color=colours[name], **style)
-        axes.plot([], [], color="black", linestyle="--", label="predicted by Quality-Net")
-        axes.plot([], [], color="black", label="true")
-        axes.set(xlabel=_ITERATION, ylabel=f"{label}, validation", title="Predicted and true score", xlim=(0, None))
-        figure.legend(loc="outside upper center", ncols=2)
+                panel.plot(iteration[given], values[given], color=colours[name], linestyle=style)
+            if np.isfinite(true[0]):
+                panel.axhline(true[0], color="black", linewidth=0.6)
+            panel.set_title(name, loc="left", fontsize=10)
+            panel.set_xlim(0, None)
+        for panel in panels[len(runs):]:
+            panel.set_visible(False)
+        lines = [matplotlib.lines.Line2D([], [], color="black", linestyle=style, linewidth=width, label=said)
+                 for style, width, said in (("-", 1.5, "true"), ("--", 1.5, "predicted by Quality-Net"), ("-", 0.6, "true at the start"))]
+        figure.legend(handles=lines, loc="outside upper center", ncols=3)
+        figure.supxlabel(_ITERATION, fontsize=10)
+        figure.supylabel(f"{label}, validation", fontsize=10)
         return _save(figure, path)
 
 
