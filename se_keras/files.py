@@ -18,6 +18,8 @@ def replacing(path):
     temporary = path.with_name(f".{path.name}")
     try:
         yield temporary
+        with open(temporary, "rb+") as written:
+            os.fsync(written.fileno())  # or a power cut may leave the new name with nothing in it
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

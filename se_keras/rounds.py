@@ -7,6 +7,7 @@ and then the enhancer is trained through it (`training.train`).
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from tqdm import tqdm
 
 from se_keras import diet, files, manifest, mixing
 from se_keras.enhancer import MaskEnhancer, pad_frames
+from se_keras.errors import UserError
 from se_keras.stft import stft
 from se_keras.surrogate import see
 
@@ -90,7 +92,7 @@ class QualityRounds:
     def __init__(self, network, quality_net, predictor, feed, scorer, turns, run, logger, base=None):
         self.network, self.quality_net, self.predictor, self.feed, self.scorer = network, quality_net, predictor, feed, scorer
         self.turns, self.folder, self.logger, self.base = turns, Path(run) / "quality-net", logger, base
-        self.history = History(Path(run) / "history", turns.history_pairs)
+        self.history = History(Path(run) / "history", turns.history_pairs, feed.rows)
         quality_net.optimizer.build(quality_net.trainable_variables)
 
     @property
@@ -111,28 +113,29 @@ class QualityRounds:
     def __call__(self, step):
         number = step // self.turns.every
         rng = np.random.default_rng([self.turns.seed, number])
-        pairs, spectra, masks, pending = self._score_current(step, number)
+        current = self._score_current(step, number, rng)
         past = self.history.before(number)
-        losses, current = [], None
-        for stage in self.turns.stages:
-            if stage == "historical":  # while the scoring processes work on the current ones, where it comes first
-                losses += self._learn(*self._historical(past, rng), rng)
+        losses = []
+        for stage in self.turns.stages:  # while the scoring processes work: on what is past, or on what they have done already
+            if stage == "historical":
+                pairs, shown, scores = self._historical(past, rng)
+                losses += self._learn(shown, scores.__getitem__, self._families(pairs, rng))
             else:
-                current = current or self._scored(pairs, spectra, masks, pending)
-                losses += self._learn(*current, rng)
-        current = current or self._scored(pairs, spectra, masks, pending)
+                losses += self._learn(current.shown, current.score, current.order or self._families(current.pairs, rng))
+                current.order = None
+        scores = np.array([current.score(i) for i in range(len(current.pairs))], np.float32)
         if "historical" in self.turns.stages:
-            self.history.add(number, pairs, masks, self._scores(pending))
+            self.history.add(number, current.pairs, current.masks, scores)
         self._hand_over()
-        self.logger.info("round %d: %d current pairs, %d in the history, Quality-Net's loss %s over %d updates", number, len(current[1]),
-                         len(past), f"{np.mean(losses):.5f}" if losses else "none", len(losses))
+        self.logger.info("round %d: %d current pairs, %d in the history, Quality-Net's loss %s over %d updates", number,
+                         np.isfinite(scores).sum(), len(past), f"{np.mean(losses):.5f}" if losses else "none", len(losses))
 
     def _hand_over(self):
         frozen, learned = self.predictor.network.get_weights(), self.quality_net.get_weights()
         self.predictor.network.set_weights([old + self.turns.step_size * (new - old) for old, new in zip(frozen, learned, strict=True)])
 
-    def _score_current(self, step, number):
-        """The round's pairs with their spectra and masks, and their scores on the way."""
+    def _score_current(self, step, number, rng):
+        """The round's pairs, their scores on the way in the order in which the first current stage will want them."""
         rows, first = [], step - self.turns.every if self.turns.sample_of == "last" and step else step
         for k in range(first, first + self.turns.every):
             if len(rows) >= self.turns.sample:
@@ -142,21 +145,18 @@ class QualityRounds:
         pairs = diet.diet(rows[:self.turns.sample], 1, seed=self.turns.seed + 1000 * (number + 1), **self.turns.diet)
         spectra = self._spectra(pairs)
         masks = diet.pair_masks(pairs, spectra, [enhancer])
-        pending = [self.scorer.submit(job) for job in diet.jobs_of(pairs, spectra, masks, [enhancer])]
-        return pairs, spectra, masks, pending
-
-    def _scores(self, pending):
-        return np.array([self.predictor.target.to_score(job.result()) for job in pending], np.float32)
-
-    def _scored(self, pairs, spectra, masks, pending):
-        """(pairs, what Quality-Net is shown of them, scores), without those that have no score."""
-        scores = self._scores(pending)
+        order = self._families(pairs, rng)
+        first_wanted = list(dict.fromkeys(np.concatenate(order).tolist()))
+        jobs = diet.jobs_of(*([of[i] for i in first_wanted] for of in (pairs, spectra, masks)), [enhancer])
+        pending = {i: self.scorer.submit(job) for i, job in zip(first_wanted, jobs, strict=True)}
         shown = see(pairs, spectra, masks, self.predictor.config, self.predictor.representation)
-        known = np.flatnonzero(np.isfinite(scores))
-        return [pairs[i] for i in known], [shown[i] for i in known], scores[known]
+        return _Current(pairs, masks, shown, order, pending, self.predictor.target)
+
+    def _families(self, pairs, rng):
+        return families(pairs, self.turns.siblings, self.turns.batch, rng)
 
     def _historical(self, past, rng):
-        """As `_scored`, of a share of the history and some of the base."""
+        """(pairs, what Quality-Net is shown of them, scores) of a share of the history and some of the base."""
         config, representation = self.predictor.config, self.predictor.representation
         drawn = draw(past, [(entry.round, entry.pair.row) for entry in past], round(self.turns.history_share * len(past)), rng)
         pairs, masks, scores = ([of(entry) for entry in drawn] for of in (lambda e: e.pair, lambda e: e.mask(), lambda e: e.score))
@@ -174,17 +174,40 @@ class QualityRounds:
     def _spectra(self, pairs):
         return [tuple(stft(wave, self.predictor.config) for wave in mixing.pair(pair.row)) for pair in pairs]
 
-    def _learn(self, pairs, shown, scores, rng):
-        """One pass of Quality-Net over pairs; the loss of each update."""
+    def _learn(self, shown, score, batches):
+        """One pass of Quality-Net over batches, the score of each pair asked for when its batch is; the loss of each update.
+
+        Siblings of which one has no score are left out.
+
+        Raises:
+            UserError: the loss is not a number.
+        """
         losses = []
-        batches = families(pairs, self.turns.siblings, self.turns.batch, rng)
         for chosen in tqdm(batches, desc="quality-net", unit="update", leave=False):
+            scores = np.array([score(i) for i in chosen], np.float32)
+            known = np.repeat(np.isfinite(scores).reshape(-1, self.turns.siblings).all(axis=1), self.turns.siblings)
+            if not known.any():
+                continue
+            chosen, scores = chosen[known], scores[known]
             degraded, frame_mask = pad_frames([shown[i][0] for i in chosen])
             clean, _ = pad_frames([shown[i][1] for i in chosen])
             x = {"degraded": degraded, "clean": clean, "frame_mask": frame_mask}
             self.quality_net.reset_metrics()
-            losses.append(float(self.quality_net.train_on_batch(x, scores[chosen][:, None])))
+            losses.append(float(self.quality_net.train_on_batch(x, scores[:, None])))
+            if not math.isfinite(losses[-1]):
+                raise UserError(f"Quality-Net's loss is {losses[-1]}; lower --quality-rate; checkpoint and best weights are kept")
         return losses
+
+
+class _Current:
+    """A round's pairs: what Quality-Net is shown of them, the batches of its first pass, and their scores as they come."""
+
+    def __init__(self, pairs, masks, shown, order, pending, target):
+        self.pairs, self.masks, self.shown, self.order, self._pending, self._target = pairs, masks, shown, order, pending, target
+
+    def score(self, i):
+        """Score of pair i, waited for; NaN where a metric refuses."""
+        return self._target.to_score(self._pending[i].result())
 
 
 def draw(items, mixtures, wanted, rng):
@@ -257,10 +280,12 @@ class History:
     Args:
         folder: created where absent.
         most_pairs: the bound; the newest round is kept whatever it holds.
+        rows: manifest rows, from which an entry takes the paths of its files: the corpus may lie elsewhere by now.
     """
 
-    def __init__(self, folder, most_pairs):
+    def __init__(self, folder, most_pairs, rows=()):
         self.folder, self.most_pairs = Path(folder), most_pairs
+        self.files = {row.id: {"clean": row.clean, "noise": row.noise, "noisy": row.noisy} for row in rows}
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def add(self, number, pairs, masks, scores):
@@ -285,9 +310,12 @@ class History:
             if full:
                 path.unlink()
                 continue
-            kept += [Entry(of, diet.Pair(manifest.Utterance(**entry["row"]), entry["kind"], variant=entry["variant"]), entry["score"], path,
+            kept += [Entry(of, diet.Pair(self._row(entry["row"]), entry["kind"], variant=entry["variant"]), entry["score"], path,
                            place) for place, entry in enumerate(entries)]
         return kept
+
+    def _row(self, stored):
+        return manifest.Utterance(**{**stored, **self.files.get(stored["id"], {})})
 
     def _path(self, number):
         return self.folder / f"round_{number:05d}.npz"

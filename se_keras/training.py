@@ -139,9 +139,8 @@ def train(model, feed, prepare, plan, run, logger, validate, network, descriptio
             for batch in feed.batches(state.step, plan.updates):
                 if partner is not None and partner.due(state.step):
                     state.save()
-                    state.whole = False  # between here and the end of the turn, the file just written is what there is to go on from
+                    state.whole = False  # until the update after the turn, the file just written is what there is to go on from
                     partner(state.step)
-                    state.whole = True
                 with _uninterrupted():
                     model.optimizer.learning_rate = plan.rate(state.step)
                     model.reset_metrics()
@@ -152,6 +151,7 @@ def train(model, feed, prepare, plan, run, logger, validate, network, descriptio
                         raise UserError(f"{what} at update {state.step}; its utterances: {ids}. See whether one of them is damaged, or "
                                         "lower --learning-rate; the last checkpoint and the best weights are kept")
                     state.step += 1
+                    state.whole = True
                     state.loss_sum += loss
                     state.loss_count += 1
                     state.seconds = seconds_before + time.monotonic() - started

@@ -8,6 +8,7 @@ import pytest
 
 from se_keras import diet, mixing, models, rounds, surrogate, training
 from se_keras.dataset import Feed
+from se_keras.errors import UserError
 from se_keras.losses.quality import score_loss
 from se_keras.scores import Scorer
 from se_keras.stft import magnitude, stft
@@ -80,10 +81,12 @@ def test_what_quality_net_knew_before_is_shown_again(rows, labeller, enhancer, t
     seen = []
     monkeypatch.setattr(partner, "_learn", lambda *learned: seen.append(learned) or [])
     partner(0)
-    shown = seen[0]  # the historical stage: two mixtures of the base, noisy and enhanced; there is no history yet
-    assert len(shown[0]) == 4 and len({pair.row for pair in shown[0]}) == 2
-    for pair, (degraded, _), score in zip(*shown[:3], strict=True):
-        assert score == base.scores[pairs.index(pair)]
+    shown, score, batches = seen[0]  # the historical stage: two mixtures of the base, noisy and enhanced; there is no history yet
+    assert len(shown) == 4 and set(np.concatenate(batches)) == {0, 1, 2, 3}
+    known = {float(base.scores[i]): pair for i, pair in enumerate(pairs)}
+    assert len({known[float(score(i))].row for i in range(4)}) == 2
+    for i, (degraded, _) in enumerate(shown):
+        pair = known[float(score(i))]
         noisy = magnitude(stft(mixing.pair(pair.row)[0]))
         expected = noisy * enhancer.masks([noisy])[0] if pair.kind == "enhanced" else noisy
         np.testing.assert_allclose(degraded, expected, atol=1e-5)
@@ -96,9 +99,9 @@ def test_whose_turn_it_is_and_what_is_scored(rows, labeller, tmp_path, sample_of
     partner, _ = joint(rows, labeller, tmp_path, sample_of=sample_of, sample=4)
     assert [step for step in range(6) if partner.due(step)] == list(batches)
     for step, expected in batches.items():
-        pairs, *_, pending = partner._score_current(step, step // 2)
-        assert {pair.row for pair in pairs} == {row for k in expected for row in partner.feed.cut_rows(k)}
-        assert len(pending) == len(pairs)
+        current = partner._score_current(step, step // 2, np.random.default_rng(0))
+        assert {pair.row for pair in current.pairs} == {row for k in expected for row in partner.feed.cut_rows(k)}
+        assert set(np.concatenate(current.order)) == set(range(len(current.pairs)))
 
 
 def test_a_round_teaches_quality_net_alone_and_hands_it_over(rows, labeller, tmp_path):
@@ -118,30 +121,37 @@ def test_a_round_teaches_quality_net_alone_and_hands_it_over(rows, labeller, tmp
     assert all(entry.pair.row.length == 8000 for entry in kept)
 
 
-def test_quality_net_learns_from_the_past_while_the_present_is_scored(rows, labeller, tmp_path, monkeypatch):
-    partner, _ = joint(rows, labeller, tmp_path)
+@pytest.mark.parametrize("stages", [("historical", "current"), ("current",), ("current", "historical", "current")])
+def test_quality_net_learns_while_the_present_is_scored(rows, labeller, tmp_path, monkeypatch, stages):
+    """From the past where that comes first; else each update waits for the scores of its own batch, which are asked for first."""
+    partner, _ = joint(rows, labeller, tmp_path, stages=stages)
     partner(0)
-    said, submit, learn = [], labeller.submit, partner._learn
+    said, train = [], partner.quality_net.train_on_batch
 
     class Watched:
         def __init__(self, job):
-            self.job = submit(job)
+            self.number = len(said)
             said.append("begun")
 
         def result(self):
-            said.append("waited for")
-            return self.job.result()
+            said.append(self.number)
+            return {"pesq_raw": 2.0}
 
     monkeypatch.setattr(labeller, "submit", Watched)
-    monkeypatch.setattr(partner, "_learn", lambda pairs, *others: said.append(f"learned {len(pairs)}") or learn(pairs, *others))
+    monkeypatch.setattr(partner.quality_net, "train_on_batch", lambda *batch: said.append("learned") or train(*batch))
     partner(2)
-    order = list(dict.fromkeys(said))
-    assert order[:3] == ["begun", "learned 4", "waited for"]  # half of six past pairs, whole mixtures: four
+    begun, after = said.count("begun"), said[said.count("begun"):]
+    assert said[:begun] == begun * ["begun"]
+    before = after[:after.index("learned")]
+    if stages[0] == "historical":
+        assert before == []  # four past pairs, half of the history, are learned before any score is waited for
+    else:
+        assert set(before) <= set(range(4)) and begun > 4  # batches of four
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(rows, labeller, tmp_path_factory):
-    """A whole run: (rounds.QualityRounds, history); its folder is `partner.folder.parent`."""
+    """A whole run: (rounds.QualityRounds, history)."""
     partner, go = joint(rows, labeller, tmp_path_factory.mktemp("whole"))
     return partner, go()
 
@@ -183,7 +193,7 @@ class Killed(BaseException):
 @pytest.mark.parametrize(("place", "after"), [("_learn", False), ("history.add", False), ("history.add", True), ("_hand_over", False),
                                               ("_hand_over", True), ("keep", True)])
 def test_a_killed_run_ends_like_a_whole_one(rows, labeller, uninterrupted, tmp_path, monkeypatch, place, after):
-    """Killed just before or after each thing that a turn writes or changes, the second time; nothing can be saved then."""
+    """Killed just before or after each thing that a turn writes or changes, the second time: nothing can be saved."""
     whole, expected = uninterrupted
     killed, go = joint(rows, labeller, tmp_path / "killed")
     owner, name = (killed.history, place.removeprefix("history.")) if place.startswith("history.") else (killed, place)
@@ -217,9 +227,28 @@ def test_pairs_without_a_score_are_not_learned(rows, labeller, tmp_path, caplog)
     assert "0 current pairs" in caplog.text and partner.history.before(1) == []
 
 
-def test_the_best_enhancer_has_its_quality_net_beside_it(uninterrupted):
-    partner, history = uninterrupted
-    assert any(row["best"] for row in history) and (partner.folder.parent / "best.weights.h5").is_file()
+def test_the_best_enhancer_has_its_quality_net_beside_it(rows, labeller, tmp_path, monkeypatch):
+    partner, go = joint(rows, labeller, tmp_path)
+    keep, expected = partner.keep, []
+    monkeypatch.setattr(partner, "keep", lambda: expected.append(partner.predictor.network.get_weights()) or keep())
+    history = go()
+    assert len(expected) == sum(row["best"] for row in history) > 0 and (tmp_path / "best.weights.h5").is_file()
     kept = models.build("quality_net", filters=((2, 5), (3, 9)))
-    kept.load_weights(partner.folder / "best.weights.h5")
-    assert [weight.shape for weight in kept.get_weights()] == [weight.shape for weight in partner.quality_net.get_weights()]
+    kept.load_weights(tmp_path / "quality-net" / "best.weights.h5")
+    for one, other in zip(kept.get_weights(), expected[-1], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_quality_net_that_diverges_is_named(rows, labeller, tmp_path):
+    partner, go = joint(rows, labeller, tmp_path)
+    partner.quality_net.optimizer.learning_rate = 1e30
+    with pytest.raises(UserError, match="Quality-Net's loss is (nan|inf); lower --quality-rate"):
+        go()
+
+
+def test_the_history_goes_with_a_corpus_that_was_moved(rows, tmp_path):
+    pairs, mask = [diet.Pair(rows[0], "enhanced")], np.ones((3, 257), np.float32)
+    rounds.History(tmp_path, 9).add(0, pairs, [mask], np.array([0.5]))
+    moved = dataclasses.replace(rows[0], clean="/elsewhere/clean.wav", noise="/elsewhere/noise.wav")
+    assert rounds.History(tmp_path, 9, [moved]).before(1)[0].pair.row == moved
+    assert rounds.History(tmp_path, 9).before(1)[0].pair.row == rows[0]
