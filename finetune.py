@@ -5,6 +5,7 @@ from pathlib import Path
 
 from se_keras import backend, cli, evaluation, manifest, models, pretrained, runs, targets
 from se_keras.errors import UserError, check_choice
+from se_keras.stft import Stft
 
 EXAMPLES = """
   python finetune.py --data data/demo --enhancer runs/blstm --quality-net runs/quality-net --out runs/blstm-qnet
@@ -41,7 +42,7 @@ def arguments(argv):
                         help="validation mixtures that are scored each time")
     parser.add_argument("--stop-fooled", type=cli.from_zero_int, default=3, metavar="N",
                         help="stop after N validations in a row with the predicted score above, and the true one below, where they stood "
-                             "at the best true score; 0 for never")
+                             "at the best true score; of a Quality-Net that learns on, only where it predicts too much; 0 for never")
     parser.add_argument("--crop", type=cli.from_zero, default=0, metavar="SECONDS",
                         help="train on random pieces of this length; 0 for whole utterances")
     parser.add_argument("--snr-raise", type=cli.from_zero, default=0.0, metavar="DB",
@@ -130,7 +131,8 @@ def main(argv=None):
             partner = quality_rounds(args, network, predictor, quality_arguments, feed, labeller, logger)
 
         def stop(history):  # MSE does not ask Quality-Net, and cannot fool it
-            return honesty.fooled(history, args.stop_fooled if args.loss == "quality" else 0, target.higher_is_better)
+            return honesty.fooled(history, args.stop_fooled if args.loss == "quality" else 0, target.higher_is_better,
+                                  learning=args.update != "frozen")
 
         history = training.train(model, feed, prepare, plan, args.out, logger, validate, network, f"fine-tuning ({args.loss})",
                                  partner, stop)
@@ -158,6 +160,15 @@ def check(args, without_effect):
     stages = args.stages or UPDATES[args.update]
     if args.update == "alternating" and "historical" in stages:
         raise UserError("--stages historical is what --update replay does; name that, or --stages current")
+    if args.update == "replay" and "historical" not in stages:
+        raise UserError("--update replay without a historical stage is what --update alternating does; name that, or add the stage")
+    if args.update != "frozen" and args.sample > args.round * args.batch:
+        raise UserError(f"--sample {args.sample}: a round of {args.round} updates of {args.batch} mixtures sees {args.round * args.batch} "
+                        "only; lower it, or raise --round")
+    given = [flag for flag in ("history_share", "history_pairs") if getattr(args, flag) != without_effect["--update frozen"][flag]]
+    if args.update == "alternating" and given:
+        raise UserError(f"--update alternating keeps no history, so --{given[0].replace('_', '-')} has no effect; leave it out, or name "
+                        "--update replay")
     if args.base_rows and "historical" not in stages:
         raise UserError(f"--base-rows {args.base_rows} are shown in historical stages, of which there are none; leave it out")
     if args.quality_batch % args.siblings:
@@ -171,7 +182,13 @@ def check_models(args):
     target = targets.parse(args.target, args.mapping) if args.target else None
     if args.quality_net != "new":
         kinds = models.QUALITY_NETWORKS if args.update == "frozen" else "quality_net"  # the one of 2018 is only used frozen
-        known = pretrained.read_target(pretrained.read_card(args.quality_net, kinds))
+        card = pretrained.read_card(args.quality_net, kinds)
+        pretrained.check_stft(args.enhancer, Stft(**card["stft"]), args.quality_net)
+        known = pretrained.read_target(card)
+        for name, source in known.functions.items():
+            if (then := card.get("weights", {}).get(name, source)) != source:
+                raise UserError(f"{args.quality_net} has learned to predict {name} as it was before an edit ({then}); train it again, or "
+                                "restore the function")
         if target and target.text != known.text:
             raise UserError(f"{args.quality_net} predicts {known.text}, not {target.text}; train one that does, or use --quality-net new")
         target = known
@@ -188,9 +205,9 @@ def quality_net(args):
 
     if args.quality_net != "new":
         return pretrained.load_quality_net(args.quality_net), pretrained.read_card(args.quality_net)["arguments"]
-    arguments = models.resolve("quality_net", args.quality_args)
-    target = targets.parse(args.target or "pesq_raw", args.mapping)
-    return QualityPredictor(models.build("quality_net", **arguments), representation=args.input, target=target), arguments
+    target, config = targets.parse(args.target or "pesq_raw", args.mapping), Stft(**pretrained.read_card(args.enhancer)["stft"])
+    arguments = models.resolve("quality_net", {**({"bins": config.bins} if config.bins != Stft().bins else {}), **args.quality_args})
+    return QualityPredictor(models.build("quality_net", **arguments), config, args.input, target), arguments
 
 
 def quality_rounds(args, network, predictor, arguments, feed, scorer, logger):

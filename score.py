@@ -80,7 +80,7 @@ def pair_files(degraded, reference):
         if not path.exists():
             raise UserError(f"{path}: no such file or folder")
     if reference is None:
-        return [(path, None) for path in ([degraded] if degraded.is_file() else by_stem(degraded).values())]
+        return [(path, None) for path in ([degraded] if degraded.is_file() else audio_files(degraded))]
     if degraded.is_dir() != reference.is_dir():
         raise UserError(f"{degraded} and {reference}: one is a file and one a folder; name two files or two folders")
     if degraded.is_file():
@@ -95,10 +95,20 @@ def pair_files(degraded, reference):
 def by_stem(folder):
     """{file name without suffix: path} of the audio files in a folder and its subfolders."""
     found = {}
-    for path in sorted(filter(streaming.is_audio, folder.rglob("*"))):
+    for path in audio_files(folder):
         if path.stem in found:
             raise UserError(f"{found[path.stem]} and {path} have one name, by which pairs are found; rename one")
         found[path.stem] = path
+    return found
+
+
+def audio_files(folder):
+    """The audio files in a folder and its subfolders, sorted.
+
+    Raises:
+        UserError: there is none.
+    """
+    found = sorted(filter(streaming.is_audio, folder.rglob("*")))
     if not found:
         raise UserError(f"{folder}: a folder without audio files ({', '.join(sorted(streaming.FORMATS))})")
     return found
@@ -178,11 +188,14 @@ def as_json(rows, quality_net):
 def as_table(rows):
     """One line a pair, the mean under several, the reasons for empty cells below."""
     mean = means(rows)
-    lines = [[Path(row["degraded"]).name, *(row[name] for name in mean)] for row in rows]
+    names = [Path(row["degraded"]).name for row in rows]
+    if len(set(names)) < len(names):  # one name in several folders
+        names = [row["degraded"] for row in rows]
+    lines = [[name, *(row[score] for score in mean)] for name, row in zip(names, rows, strict=True)]
     if len(rows) > 1:
         lines += [["mean", *mean.values()]]
     headers = ["degraded", *(HEADERS.get(name, f"{name.removeprefix('predicted_')}\npredicted") for name in mean)]
-    reasons = [f"{Path(row['degraded']).name}: {row['error']}" for row in rows if row["error"]]
+    reasons = [f"{name}: {row['error']}" for name, row in zip(names, rows, strict=True) if row["error"]]
     return "\n".join([tabulate(lines, headers=headers, floatfmt=".3f"), *reasons])
 
 

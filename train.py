@@ -7,6 +7,7 @@ from pathlib import Path
 
 from se_keras import backend, cli, evaluation, manifest, models, pretrained, runs, targets
 from se_keras.errors import UserError, check_choice
+from se_keras.stft import Stft
 
 EXAMPLES = """
   python data/prepare.py demo --out data/demo
@@ -30,6 +31,8 @@ def arguments(argv):
     enhancer.add_argument("--model", default="blstm", help=f"one of {', '.join(models.MASK_NETWORKS)}")
     enhancer.add_argument("--model-args", default={}, type=cli.json_object, metavar="JSON",
                           help="arguments of the builder, such as '{\"mask_floor\": 0.05}'")
+    enhancer.add_argument("--stft", default={}, type=cli.json_object, metavar="JSON",
+                          help="arguments of the STFT to change, such as '{\"hop_length\": 128, \"window\": \"hann\"}'")
     enhancer.add_argument("--loss", default="mse", choices=["mse"], help="mse: masked mean squared error of the spectrogram")
     enhancer.add_argument("--compression", default="log1p",
                           help="scale on which errors are squared: magnitude (the letter's), log1p, log, root")
@@ -50,6 +53,8 @@ def arguments(argv):
     quality.add_argument("--model", default="quality_net", help="quality_net, or quality_net_2018: the one that needs no clean reference")
     quality.add_argument("--model-args", default={}, type=cli.json_object, metavar="JSON",
                          help="arguments of the model, such as '{\"padding\": \"same\"}'")
+    quality.add_argument("--stft", default={}, type=cli.json_object, metavar="JSON",
+                         help="arguments of the STFT to change, such as '{\"hop_length\": 128, \"window\": \"hann\"}'")
     quality.add_argument("--target", default="pesq_raw", metavar="TARGET",
                          help="what it learns to predict: a metric (test.py --help), a function of your own as "
                               "package.module:function[low,high], or a weighted sum such as pesq_wb:0.7,stoi:0.3")
@@ -95,17 +100,16 @@ def main(argv=None):
 
 def train_enhancer(args, train_rows, valid_rows):
     check_choice("--model", args.model, models.MASK_NETWORKS)
+    config = transform(args)
     backend.load()
     from se_keras import scores, supervised, training
     from se_keras.dataset import Feed
     from se_keras.enhancer import MaskEnhancer
     from se_keras.models.layers import COMPRESSIONS
-    from se_keras.stft import Stft
 
     check_choice("--compression", args.compression, COMPRESSIONS)
     training.seed_everything(args.seed, args.deterministic)
     network = models.build(args.model, **args.model_args)
-    config = Stft()
     feed = Feed(train_rows, args.batch, config, seed=args.seed, crop_s=args.crop or None)
     logger = runs.open_run(args.out, runs.describe(args, args.model, models.resolve(args.model, args.model_args), config))
     model = supervised.mse_model(network, args.compression)
@@ -126,16 +130,14 @@ def train_enhancer(args, train_rows, valid_rows):
 
 
 def train_quality_net(args, train_rows, valid_rows):
-    target = check_quality_net(args)
+    target, config = check_quality_net(args)
     intrusive = args.model == "quality_net"
     backend.load()
     from se_keras import diet, enhancer, scores, surrogate, training
     from se_keras.models.quality_net_2018 import as_quality_net
     from se_keras.report import figures
-    from se_keras.stft import Stft
 
     training.seed_everything(args.seed, args.deterministic)
-    config = Stft()
     precision = {"precision": args.precision} if intrusive else {}
     models.build(args.model, **args.model_args, **precision)  # a wrong argument is told before the labelling
     cli.check_writable(args.out)
@@ -174,8 +176,20 @@ def train_quality_net(args, train_rows, valid_rows):
     runs.finish(args.out, history, plan.monitor)
 
 
+def transform(args):
+    """The `Stft` asked for; a network for it is built with its number of bins."""
+    config = Stft.checked(args.stft)
+    if config.bins != Stft().bins:
+        args.model_args = {"bins": config.bins, **args.model_args}
+    return config
+
+
 def check_quality_net(args):
-    """What can be known to be wrong before anything is loaded; fills in what follows from other flags. The `targets.Target`."""
+    """What can be known to be wrong before anything is loaded; fills in what follows from other flags.
+
+    Returns:
+        (`targets.Target`, `Stft`).
+    """
     if not args.enhancer:
         print("no --enhancer: Quality-Net will know noisy and clean speech only, and will be a poor judge of enhanced speech")
         args.perturbed, args.siblings = 0, 1
@@ -190,6 +204,9 @@ def check_quality_net(args):
     if args.batch % args.siblings:
         raise UserError(f"--batch {args.batch} does not hold whole groups of --siblings {args.siblings}; make it a multiple")
     pretrained.check_mask_networks(args.enhancer)
+    config = transform(args)
+    for name in [*args.enhancer, *([args.start] if args.start else [])]:
+        pretrained.check_stft(name, config, "the Quality-Net that --stft asks for")
     if args.start is not None:
         card = pretrained.read_card(args.start, args.model)
         args.model_args = {**card["arguments"], **args.model_args}
@@ -202,7 +219,7 @@ def check_quality_net(args):
             raise UserError(f"{args.start} has learned to predict {before.text}; go on with --target {before.text}, or start from nothing")
         target = before  # with the mapping of then
     args.input = args.input or "mask"
-    return target
+    return target, config
 
 
 if __name__ == "__main__":

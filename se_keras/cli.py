@@ -113,7 +113,7 @@ def add_training_arguments(parser, out, batch, learning_rate, schedule="cosine")
     parser.add_argument("--schedule", default=schedule, choices=["constant", "cosine"],
                         help="of the learning rate; cosine falls to zero at the end")
     parser.add_argument("--patience", type=positive_int, default=None, metavar="N", help="stop after N validations without a better one")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=from_zero_int, default=0)
     parser.add_argument("--deterministic", action="store_true", help="the same bits on every run, slower")
     parser.add_argument("--checkpoint-every", type=from_zero, default=120.0, metavar="SECONDS")
 

@@ -82,24 +82,27 @@ def best_of(history, higher_is_better=True):
     return (max if higher_is_better else min)(range(len(history)), key=lambda number: history[number]["true"])
 
 
-def fooled(history, validations=3, higher_is_better=True):
+def fooled(history, validations=3, higher_is_better=True, learning=False):
     """Why to stop, in words, where the enhancer fools Quality-Net; None while it does not.
 
-    It does when, at each of the last `validations` validations, the predicted score stands above the true one and above what it
-    was at the best true score, and the true one below that best: what has been learned since pleases Quality-Net alone.
+    It does when, at each of the last `validations` validations, the predicted score stands above what it was at the best true
+    score, and the true one below that best: what has been learned since pleases Quality-Net alone. The predictions of one that learns
+    on rise by its own learning too, so of that one they must stand above the true score as well.
 
     Args:
         history: list of dicts with `update`, `true`, `predicted`.
         validations: how many in a row; 0 never stops.
         higher_is_better: of both scores.
+        learning: whether Quality-Net learns on meanwhile.
     """
     best = best_of(history, higher_is_better)
     since, start, sign = history[best + 1:][-validations:] if validations else [], history[best], 1 if higher_is_better else -1
     if not validations or len(since) < validations:
         return None
-    if not all(sign * row["predicted"] > max(sign * start["predicted"], sign * row["true"]) and sign * row["true"] < sign * start["true"]
-               for row in since):
-        return None
+    for row in since:
+        rises = sign * row["predicted"] > sign * start["predicted"] and not (learning and sign * row["predicted"] <= sign * row["true"])
+        if not (rises and sign * row["true"] < sign * start["true"]):
+            return None
     last = since[-1]
     return (f"Quality-Net is fooled since iteration {start['update']}: predicted {start['predicted']:.3f} -> {last['predicted']:.3f}, "
             f"true {start['true']:.3f} -> {last['true']:.3f}; the weights of iteration {start['update']} are kept")

@@ -168,6 +168,21 @@ def read_target(card):
     return targets.Target.from_config(card["target"]) if "target" in card else targets.parse("pesq_raw")
 
 
+def check_stft(name, config, of):
+    """See that a model has the STFT of what it is to work with.
+
+    Args:
+        name: as `find`.
+        config: the `Stft` that is expected.
+        of: what has that one, in words.
+
+    Raises:
+        UserError: it has another.
+    """
+    if (theirs := read_card(name)["stft"]) != config.to_config():
+        raise UserError(f"{name} has the STFT {theirs}, {of} has {config.to_config()}; both must have one")
+
+
 def check_mask_networks(names):
     """See, before any long work, that each name is a mask network's.
 

@@ -121,7 +121,8 @@ def git_revision():
     return done.stdout.strip() or None
 
 
-UNRECORDED = ("data", "out", "compare", "preset", "command", "checkpoint_every", "workers")  # flags that do not decide the result
+# Flags that do not decide the result, or stand in the config by themselves
+UNRECORDED = ("data", "out", "compare", "preset", "command", "checkpoint_every", "workers", "stft")
 
 
 def describe(args, network, arguments, config, **more):

@@ -6,11 +6,13 @@ utterance's own frames as they are. `keras` is imported only by the functions th
 """
 
 import functools
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 import scipy.fft
 import scipy.signal
+
+from se_keras.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,26 @@ class Stft:
 
     def to_config(self):
         return asdict(self)
+
+    @classmethod
+    def checked(cls, arguments):
+        """`Stft(**arguments)` of a user's arguments.
+
+        Raises:
+            UserError: an unknown one, n_fft that is no even multiple of hop_length, or a window that SciPy does not know.
+        """
+        if unknown := sorted(set(arguments) - {field.name for field in fields(cls)}):
+            raise UserError(f"the STFT has no {', '.join(unknown)}; it takes n_fft, hop_length and window")
+        config = cls(**arguments)
+        whole = all(type(value) is int and value > 0 for value in (config.n_fft, config.hop_length))
+        if not whole or config.n_fft % (2 * config.hop_length):
+            raise UserError(f"n_fft {config.n_fft!r} and hop_length {config.hop_length!r}: whole numbers of samples are expected, n_fft an "
+                            "even multiple of hop_length, so that every sample lies in two frames or more")
+        try:
+            _window(config)
+        except (ValueError, TypeError):
+            raise UserError(f"window {config.window!r}: not known to scipy.signal.get_window; hamming and hann are") from None
+        return config
 
 
 @functools.lru_cache

@@ -208,13 +208,14 @@ class QualityPredictor:
     def __call__(self, system, rows):
         """Predicted scores of a system's output for manifest rows: a list of float.
 
-        A mask network's output is seen as in training (`representation`); any other system's as the magnitude of its wave.
+        The output of a mask network of the same STFT is seen as in training (`representation`); any other system's as the magnitude of
+        its wave.
         """
         predicted = []
         for start in range(0, len(rows), CHUNK):
             waves = [mixing.pair(row) for row in rows[start:start + CHUNK]]
             spectra = [tuple(stft(wave, self.config) for wave in pair) for pair in waves]
-            if isinstance(system, MaskEnhancer):
+            if isinstance(system, MaskEnhancer) and system.config == self.config:
                 pairs = [Pair(row, "enhanced") for row in rows[start:start + CHUNK]]
                 shown = see(pairs, spectra, pair_masks(pairs, spectra, [system]), self.config, self.representation)
                 predicted += self.predict_magnitudes(shown).tolist()

@@ -170,7 +170,7 @@ def _span(name, mapping):
     metric = metrics.get(name)
     if mapping == "metricgan":
         if name not in METRICGAN:
-            raise UserError(f"MetricGAN maps no {name!r}; it knows {', '.join(METRICGAN)}")
+            raise UserError(f"MetricGAN maps no {name!r}; it knows {', '.join(METRICGAN)}; --mapping range maps every metric")
         return METRICGAN[name]
     if name in SPANS:
         return SPANS[name]

@@ -5,13 +5,14 @@ import subprocess
 import sys
 import tomllib
 
+import numpy as np
 import pytest
 from conftest import ROOT, load_script, prepare
 
 import demo
 import finetune
 import train
-from se_keras import cli, pretrained
+from se_keras import cli, models, pretrained
 
 COMMANDS = {"enhancer": (train, ["enhancer"]), "quality-net": (train, ["quality-net"]), "finetune": (finetune, [])}
 
@@ -62,6 +63,25 @@ def test_the_letter_preset_trains_as_the_letter_says():
     assert (enhancer.optimizer, tuned.optimizer, tuned.iterations) == ("rmsprop", "rmsprop", 700)
     assert (quality.perturbed, quality.snr_raise, quality.siblings, quality.contrast) == (0, 0, 1, 0)  # noisy and enhanced; plain MSE
     assert quality.model_args["compression"] == enhancer.compression == "magnitude"
+
+
+@pytest.mark.parametrize(("name", "facts", "weights"), [
+    ("metricgan", {"optimizer": "adam", "learning_rate": 1e-3, "quality_rate": 1e-3, "sample_of": "last", "history_share": 0.1,
+                   "stages": ["current", "current", "historical", "current"], "noisy_share": 0, "input": "mask"}, None),
+    ("metricgan-plus", {"optimizer": "adam", "learning_rate": 5e-4, "quality_rate": 5e-4, "sample_of": "next", "history_share": 0.2,
+                        "stages": ["current", "historical", "current"], "noisy_share": 1, "input": "wave", "mapping": "metricgan",
+                        "target": "pesq_wb"}, 19_010)])
+def test_the_metricgan_presets_say_what_their_code_does(name, facts, weights):
+    """One enhanced mixture an update, 100 scored an epoch, mask floor 0.05, clean speech shown, plain squared error; then what differs."""
+    args = finetune.arguments(["--preset", name])
+    shared = {"update": "replay", "quality_net": "new", "batch": 1, "sample": 100, "round": 100, "quality_batch": 1, "siblings": 1,
+              "contrast": 0, "clean_share": 1, "perturbed": 0, "step_size": 1}
+    assert {key: getattr(args, key) for key in shared | facts} == shared | facts
+    network, quality = models.build("blstm", **args.model_args), models.build("quality_net", **args.quality_args)
+    magnitude = np.abs(np.random.default_rng(0).standard_normal((1, 6, 257))).astype(np.float32)
+    assert np.min(network([magnitude, np.ones((1, 6), bool)])) >= 0.05 - 1e-6
+    assert args.model_args["mask_floor"] == 0.05 and (name == "metricgan-plus") == (args.model_args.get("sigmoid") == "learnable")
+    assert weights is None or sum(np.prod(weight.shape) for weight in quality.trainable_weights) == weights
 
 
 def test_going_on_and_from_scratch_have_runs_of_their_own(tmp_path):

@@ -58,7 +58,9 @@ def test_fooled_is_predicted_up_and_true_down_since_the_best():
     assert honesty.fooled(history(best, *worse[:2], (2.41, 2.9)), 3) is None         # it was no trick
     assert honesty.fooled(history((2.3, 2.4)), 3) is None
     new = history((2.4, 2.0), (2.3, 2.1), (2.32, 2.2), (2.35, 2.3))
-    assert honesty.fooled(new, 3) is None                                            # one that knew nothing is only catching up
+    assert honesty.fooled(new, 3, learning=True) is None                             # one that knew nothing is only catching up
+    assert "2.000 -> 2.300" in honesty.fooled(new, 3)                                # one that is frozen does not catch up
+    assert "fooled since" in honesty.fooled(history(best, *worse), 3, learning=True)
 
 
 def test_of_a_score_of_which_less_is_better_all_is_turned_round():

@@ -21,6 +21,8 @@ import score
 import train
 from se_keras import cli, manifest, pretrained
 from se_keras.errors import UserError
+from se_keras.models.quality_net import PYTORCH_QNET
+from se_keras.stft import Stft
 
 ENHANCER = ["--model", "dnn", "--model-args", '{"units": 8}', "--epochs", "2", "--batch", "4", "--crop", "1"]
 QUALITY_NET = ["--model-args", '{"filters": [[2, 5], [2, 7]], "compression": "log"}', "--updates", "6", "--validate-every", "3",
@@ -123,6 +125,21 @@ def test_a_quality_net_that_needs_no_reference(root, tmp_path, capsys):
     assert "best true" in capsys.readouterr().out
 
 
+def test_a_quality_net_of_another_transform(root, tmp_path, capsys):
+    """The PyTorch Q-Net's variant: hop 128, Hann. It scores recordings, and is refused where the enhancer's hop is another."""
+    run = tmp_path / "q-net"
+    variant = {**PYTORCH_QNET, "filters": [[2, 5], [2, 3]]}
+    train.main(list(map(str, ["quality-net", "--data", root / "data", "--stft", '{"hop_length": 128, "window": "hann"}', "--model-args",
+                              json.dumps(variant), "--updates", 2, "--validate-every", 2, "--crop", 0.5, "--workers", 1, "--out", run])))
+    assert pretrained.load_quality_net(run).config == Stft(512, 128, "hann")
+    capsys.readouterr()
+    assert score.main(["--degraded", str(root / "noisy.wav"), "--reference", str(root / "clean.wav"), "--quality-net", str(run),
+                       "--json"]) == 0
+    assert -0.5 <= json.loads(capsys.readouterr().out)["pairs"][0]["predicted_pesq_raw"] <= 4.5  # a sigmoid's
+    assert "both must have one" in refused(capsys, finetune, "--data", root / "data", "--enhancer", root / "mse", "--quality-net", run,
+                                           "--out", tmp_path / "tuned")
+
+
 def test_the_report(root, said):
     scores = pd.read_csv(root / "report" / "scores.csv")
     # 2 utterances x 2 noise types x 2 SNRs, three systems
@@ -208,6 +225,12 @@ BAD_TRAINING = {
                                  "--batch 3 does not hold whole groups of --siblings 2"),
     "another input than it began with": (["quality-net", "--data", "{data}", "--enhancer", "{mse}", "--start", "{quality_net}", "--input",
                                           "wave"], "quality-net has learned from --input mask"),
+    "a value that a model cannot take": (["enhancer", "--data", "{data}", "--model", "dnn", "--model-args", '{"units": "many"}'],
+                                         "dnn cannot be built with units='many': "),
+    "a negative seed": (["enhancer", "--data", "{data}", "--seed", "-1"], "argument --seed: -1 is not at least 0"),
+    "no such transform": (["enhancer", "--data", "{data}", "--stft", '{"hop_length": 300}'], "n_fft 512 and hop_length 300: whole numbers"),
+    "another transform than the enhancer's": (["quality-net", "--data", "{data}", "--enhancer", "{mse}", "--stft", '{"hop_length": 128}'],
+                                              "'window': 'hamming'}; both must have one"),
     "a run that has no weights yet": (["quality-net", "--data", "{data}", "--enhancer", "{empty}"], "no run with weights in it"),
 }
 TUNE = ["--data", "{data}", "--enhancer", "{mse}", "--quality-net", "{quality_net}"]
@@ -235,6 +258,11 @@ BAD_TUNING = {
                                     "--base-rows", "3"], "--base-rows 3 are shown in historical stages, of which there are none"),
     "pairs that fill no batch": ([*TUNE, "--update", "replay",
                                   "--quality-batch", "3"], "--quality-batch 3 does not hold whole groups of --siblings 2"),
+    "alternating with flags of a history": ([*TUNE, "--update", "alternating", "--history-share", "0.2"],
+                                            "--update alternating keeps no history, so --history-share has no effect"),
+    "replay without a past": ([*TUNE, "--update", "replay", "--stages", "current"], "--update replay without a historical stage"),
+    "a sample that no round holds": ([*TUNE, "--update", "replay", "--sample", "9", "--round", "2"],
+                                     "--sample 9: a round of 2 updates of 4 mixtures sees 8 only"),
     "another target than it predicts": ([*TUNE, "--target", "stoi"],
                                         "quality-net predicts pesq_raw, not stoi"),
     "no run to compare with": ([*TUNE, "--compare", "{new}"],

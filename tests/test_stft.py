@@ -6,6 +6,7 @@ import scipy.signal
 from conftest import speech_like
 
 from se_keras import stft as module
+from se_keras.errors import UserError
 from se_keras.stft import Stft, istft, istft_ops, magnitude, stft, stft_ops
 
 CONFIGS = [Stft(), Stft(512, 128, "hann"), Stft(64, 32, "hamming")]
@@ -125,3 +126,20 @@ def test_there_and_back_has_the_gradient_of_the_identity(wave):
         signal = tf.Variable(wave[None, :2000])
         loss = tf.reduce_sum(istft_ops(stft_ops(signal), 2000) * c)
     np.testing.assert_allclose(tape.gradient(loss, signal).numpy(), c, atol=1e-5)
+
+
+def test_arguments_of_a_user():
+    assert Stft.checked({}) == Stft() and Stft.checked({"hop_length": 128, "window": "hann"}) == Stft(512, 128, "hann")
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    ({"hop": 128}, "the STFT has no hop; it takes n_fft, hop_length and window"),
+    ({"hop_length": 384}, "n_fft 512 and hop_length 384: .* n_fft an even multiple of hop_length"),
+    ({"hop_length": 512}, "n_fft 512 and hop_length 512: "),
+    ({"hop_length": 0}, "n_fft 512 and hop_length 0: whole numbers of samples are expected"),
+    ({"n_fft": 512.0}, "n_fft 512.0 and hop_length 256: "),
+    ({"window": "hanning-ish"}, "window 'hanning-ish': not known to scipy.signal.get_window"),
+])
+def test_arguments_that_make_no_transform(arguments, message):
+    with pytest.raises(UserError, match=message):
+        Stft.checked(arguments)

@@ -70,13 +70,13 @@ class Tiny:
             return {"valid_loss": next(self.scores)}
         return {"valid_loss": float(np.mean((np.asarray(self.model(self.x))[:, 0] - self.x.sum(axis=1)) ** 2))}
 
-    def train(self, run, plan=PLAN, feed=None, validate=None):
+    def train(self, run, plan=PLAN, feed=None, validate=None, stop=None):
         """As a fresh process would: from the seed's weights, or from what the run folder holds."""
         for variable, value in zip(self.variables, self.start, strict=True):
             variable.assign(value)
         run.mkdir(exist_ok=True)
         return training.train(self.model, feed or Batches(), lambda batch: (batch["x"], batch["y"]), plan, run, logging.getLogger("test"),
-                              validate or self.validate, self.model)
+                              validate or self.validate, self.model, stop=stop)
 
     def result(self, run):
         """Everything that a run ends in, but the seconds it took."""
@@ -103,6 +103,21 @@ def uninterrupted(tiny, tmp_path_factory):
     run = tmp_path_factory.mktemp("uninterrupted")
     tiny.train(run)
     return tiny.result(run)
+
+
+def test_a_reason_to_stop_stops_the_run_and_its_successor(tiny, tmp_path, capsys):
+    asked = []
+
+    def stop(history):
+        asked.append([row["update"] for row in history])
+        return "it is enough" if len(history) >= 2 else None
+
+    plan = dataclasses.replace(PLAN, updates=20, validate_every=2)
+    assert [row["update"] for row in tiny.train(tmp_path, plan, stop=stop)] == [2, 4] and asked == [[2], [2, 4]]
+    assert "stops at update 4: it is enough" in capsys.readouterr().out
+    assert len(tiny.train(tmp_path, plan, stop=stop)) == 2  # the same command again changes nothing
+    assert "stopped at update 4 before: it is enough" in capsys.readouterr().out
+    assert [row["update"] for row in tiny.train(tmp_path, dataclasses.replace(plan, updates=6))] == [2, 4, 6]  # unless told to go on
 
 
 def test_learning_rates():

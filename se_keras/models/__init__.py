@@ -26,13 +26,17 @@ def build(name, **arguments):
     """A new network: `builder(name)(**arguments)`.
 
     Raises:
-        UserError: an unknown name, or an argument that the builder does not take.
+        UserError: an unknown name, an argument that the builder does not take, or a value that it cannot take.
     """
     build_network = builder(name)
     known = inspect.signature(build_network).parameters
     if unknown := sorted(set(arguments) - set(known)):
         raise UserError(f"{name} takes no argument {', '.join(unknown)}; it takes {', '.join(known)}")
-    return build_network(**arguments)
+    try:
+        return build_network(**arguments)
+    except (TypeError, ValueError, ArithmeticError) as error:
+        given = ", ".join(f"{key}={value!r}" for key, value in arguments.items()) or "its defaults"
+        raise UserError(f"{name} cannot be built with {given}: {str(error).splitlines()[0]}") from error
 
 
 def resolve(name, arguments):
