@@ -15,7 +15,7 @@ help:
 demo: $(VENV)/installed
 	$(RUN) demo.py $(ARGS)
 
-test: $(VENV)/installed
+test: $(VENV)/installed-tests
 	$(RUN) -m pytest -n 2 --dist loadfile $(ARGS)
 
 bench: $(VENV)/installed-benchmarks
@@ -34,6 +34,10 @@ $(VENV)/installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	@echo "installing requirements.txt into $(VENV): some minutes, about 3 GB"
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(VENV)/installed-tests: requirements-extras.txt tests/requirements.txt $(VENV)/installed
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements-extras.txt -r tests/requirements.txt
 	@touch $@
 
 $(VENV)/installed-benchmarks: benchmarks/requirements.txt $(VENV)/installed
