@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from se_keras.errors import UserError
-from se_keras.models.layers import convolution_power_step
+from se_keras.models.layers import MaskedInstanceNormalization, convolution_power_step
 from se_keras.models.quality_net import PadToField, StackPair
 
 
@@ -51,7 +51,8 @@ def lipschitz_bounds(quality_net, frames=64, iterations=50):
 
     |Q(x) - Q(y)| <= product * |x - y|, with x and y pairs of compressed magnitudes (what `StackPair` is given) and | | the root of
     the sum of squares. The norm of a pooling over n positions is 1 / sqrt(n), exactly; those of a ReLU and a leaky one are 1, and of a
-    sigmoid 1/4; a batch normalisation's is that of inference. Weights are those that inference applies, and none is changed.
+    sigmoid 1/4; a batch normalisation's is that of inference, and an instance normalisation's at most that of a constant image.
+    Weights are those that inference applies, and none is changed.
 
     Args:
         quality_net: `models.quality_net`.
@@ -76,6 +77,8 @@ def lipschitz_bounds(quality_net, frames=64, iterations=50):
         elif isinstance(layer, keras.layers.BatchNormalization):
             scale = np.asarray(layer.gamma) / np.sqrt(np.asarray(layer.moving_variance) + layer.epsilon)
             norms = {"operator_norm": float(np.abs(scale).max())}
+        elif isinstance(layer, MaskedInstanceNormalization):
+            norms = {"operator_norm": float(np.abs(layer.gamma).max() / np.sqrt(layer.epsilon))}
         elif isinstance(inner, keras.layers.Conv2D):
             kernel = np.asarray(inner.kernel)
             norms = {"operator_norm": operator_norm(kernel, (rows, columns), inner.padding, iterations),

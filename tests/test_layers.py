@@ -168,6 +168,18 @@ def test_batch_statistics_are_those_of_valid_frames():
     np.testing.assert_allclose(layer(x, MASK)[MASK], out[MASK], atol=1e-5)  # inference by the averages, which are this batch's
 
 
+def test_instance_statistics_are_those_of_an_image_and_its_valid_frames():
+    x = 2 + 3 * RNG.standard_normal((2, 6, 5, 3)).astype(np.float32)
+    layer = layers.MaskedInstanceNormalization(epsilon=1e-6)
+    out = np.asarray(layer(with_garbage(x), MASK))
+    for own in (out[0, :4], out[1]):
+        np.testing.assert_allclose(own.mean(axis=(0, 1)), 0, atol=1e-5)
+        np.testing.assert_allclose(own.std(axis=(0, 1)), 1, atol=1e-4)
+    np.testing.assert_allclose(layer(x[:1, :4], MASK[:1, :4]), out[:1, :4], atol=1e-5)  # alone as in a batch
+    batch = layers.MaskedBatchNormalization(epsilon=1e-6)(x[1:], MASK[1:], training=True)  # what a batch of one is trained with
+    np.testing.assert_allclose(out[1:], batch, atol=1e-5)
+
+
 # --- Config, save, load ----------------------------------------------------------------------------------------------------------
 
 
@@ -181,6 +193,7 @@ def every_layer():
     x = MaskFloor(0.2, name="floor")(layers.UtteranceNormalization(name="standardise")(x, frame_mask))
     x = PadToField(12, name="field")(StackPair(0.5, name="pair")(x, x))
     x = layers.MaskedBatchNormalization(momentum=0.5, name="batch")(x, frame_mask)
+    x = layers.MaskedInstanceNormalization(0.01, name="instance")(x, frame_mask)
     x = layers.OperatorNormalization(keras.layers.Conv2D(3, 3, padding="same"), size=8, name="operator")(x)
     x = layers.SpectralNormalization(LargeKernelConv2D(4, 9, dtype="mixed_bfloat16"), power_iterations=2, name="sn")(x)
     valid = ShortenMask(8, name="shorten")(frame_mask)

@@ -54,7 +54,8 @@ def test_an_image_smaller_than_the_kernel():
 
 
 @pytest.mark.parametrize("arguments", [{}, {"padding": "same", "batch_normalization": "input", "input_gain": 3.0, "spectral_norm": "none"},
-                                       {**PYTORCH_QNET, "input_gain": 5.0}, {"spectral_norm": "operator"}])
+                                       {**PYTORCH_QNET, "input_gain": 5.0}, {"spectral_norm": "operator"},
+                                       {"batch_normalization": "utterance"}])
 def test_scores_move_by_no_more_than_the_bound(arguments):
     """Along random directions and along the gradient, where they move most."""
     import tensorflow as tf

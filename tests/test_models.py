@@ -18,7 +18,8 @@ SMALL = {"blstm": {"bins": 9, "units": 4, "dense_units": 5, "dropout": 0.1, "mas
          "dnn": {"bins": 9, "units": 4, "context": 2, "normalization": "none", "compression": "root"},
          "quality_net": {"bins": 17, "filters": [[3, 3], [4, 5]], "padding": "same", "batch_normalization": True, "input_gain": 2.0}}
 TINY = {"bins": 17, "filters": [[3, 3], [4, 5]]}
-RELATIVES = {"qnet": {**PYTORCH_QNET, **TINY}, "operator": {**TINY, "batch_normalization": "convolutions", "spectral_norm": "operator"}}
+RELATIVES = {"qnet": {**PYTORCH_QNET, **TINY}, "metricgan-plus": {**METRICGAN_PLUS, **TINY},
+             "operator": {**TINY, "batch_normalization": "convolutions", "spectral_norm": "operator"}}
 
 
 def magnitudes(*frames, bins=257, seed=0):
@@ -68,7 +69,8 @@ def test_an_unknown_model_or_argument_is_named_with_the_known_ones():
 @pytest.mark.parametrize("name, argument, value, known", [
     ("blstm", "compression", "cube", "magnitude, log1p, log, root"), ("blstm", "normalization", "batch", "utterance, none"),
     ("dnn", "normalization", "batch", "utterance, none"), ("quality_net", "compression", "cube", "magnitude, log1p, log, root"),
-    ("quality_net", "padding", "causal", "valid, same"), ("quality_net", "batch_normalization", "dense", "none, input, convolutions"),
+    ("quality_net", "padding", "causal", "valid, same"),
+    ("quality_net", "batch_normalization", "dense", "none, input, utterance, convolutions"),
     ("quality_net", "spectral_norm", "kernel", "all, dense, none, operator"), ("quality_net", "head", "relu", "linear, sigmoid"),
     ("quality_net", "precision", "float16", "float32, bfloat16")])
 def test_an_unknown_value_is_named_with_the_known_ones(name, argument, value, known):

@@ -34,6 +34,8 @@ def build(name, **arguments):
         raise UserError(f"{name} takes no argument {', '.join(unknown)}; it takes {', '.join(known)}")
     try:
         return build_network(**arguments)
+    except UserError:
+        raise
     except (TypeError, ValueError, ArithmeticError) as error:
         given = ", ".join(f"{key}={value!r}" for key, value in arguments.items()) or "its defaults"
         raise UserError(f"{name} cannot be built with {given}: {str(error).splitlines()[0]}") from error

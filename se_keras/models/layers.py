@@ -191,6 +191,38 @@ class MaskedBatchNormalization(keras.layers.BatchNormalization):
 
 
 @register
+class MaskedInstanceNormalization(keras.layers.Layer):
+    """Each image and channel by its own mean and variance over valid frames and bins, then scale and offset a channel.
+
+    What batch normalisation does in training with batches of one, and here in use as well (Ulyanov et al. 2016).
+
+    Call arguments: x float `(batch, frames, bins, channels)`, frame_mask bool `(batch, frames)`. What comes out on padding frames
+    is not zero.
+    """
+
+    def __init__(self, epsilon=1e-3, **kwargs):
+        super().__init__(**kwargs)
+        self.epsilon = epsilon
+
+    def build(self, x_shape, frame_mask_shape=None):
+        self.gamma = self.add_weight(shape=(x_shape[-1],), initializer="ones", name="gamma")
+        self.beta = self.add_weight(shape=(x_shape[-1],), initializer="zeros", name="beta")
+
+    def call(self, x, frame_mask):
+        valid = frame_mask[:, :, None, None]
+        count = ops.maximum(ops.sum(ops.cast(valid, x.dtype), axis=(1, 2), keepdims=True) * x.shape[2], 1)
+        mean = ops.sum(ops.where(valid, x, 0), axis=(1, 2), keepdims=True) / count
+        variance = ops.sum(ops.where(valid, ops.square(x - mean), 0), axis=(1, 2), keepdims=True) / count
+        return (x - mean) * ops.rsqrt(variance + self.epsilon) * self.gamma + self.beta
+
+    def compute_output_shape(self, x_shape, *_):
+        return x_shape
+
+    def get_config(self):
+        return {**super().get_config(), "epsilon": self.epsilon}
+
+
+@register
 class SpectralNormalization(keras.layers.SpectralNormalization):
     """Keras's SpectralNormalization, its power iteration and the kernel it stores in float32 under every precision.
 

@@ -12,6 +12,7 @@ from se_keras.models.layers import (
     LevelNormalization,
     MaskedBatchNormalization,
     MaskedGlobalAveragePooling2D,
+    MaskedInstanceNormalization,
     OperatorNormalization,
     SpectralNormalization,
     ZeroPadding,
@@ -19,7 +20,7 @@ from se_keras.models.layers import (
 )
 
 FILTERS = ((15, 5), (25, 7), (40, 9), (50, 11))  # (filters, kernel size): the letter, section II
-METRICGAN_PLUS = {"filters": ((15, 5),) * 4, "compression": "log1p", "batch_normalization": "input"}  # SpeechBrain's recipe; 19,010 weights
+METRICGAN_PLUS = {"filters": ((15, 5),) * 4, "compression": "log1p", "batch_normalization": "utterance"}  # SpeechBrain's; 19,010 weights
 PYTORCH_QNET = {"padding": "same", "compression": "magnitude", "batch_normalization": "convolutions", "conv_slope": 0.0,
                 "dense_slope": 0.01, "spectral_norm": "dense", "head": "sigmoid"}  # github.com/seunghyeon528/Q-Net; 345,586 weights
 
@@ -41,7 +42,8 @@ def quality_net(bins=257, filters=FILTERS, padding="valid", compression="log", b
         filters: (filters, kernel size) of each convolution.
         padding: "valid" (as MetricGAN's code; an utterance shorter than the receptive field of 29 frames is padded with zeros) or "same".
         compression: scale of the input, one of `layers.COMPRESSIONS` ("magnitude" is the letter's).
-        batch_normalization: "input" (or True) for the two-channel input, as MetricGAN's code; "convolutions" for the output of each
+        batch_normalization: "input" (or True) for the two-channel input, as MetricGAN's code; "utterance" for that with the statistics
+            of each utterance by itself, which is what MetricGAN's batches of one train with; "convolutions" for the output of each
             convolution, before its activation; or False. Statistics are those of valid frames: padding does not count.
         input_gain: factor on the compressed input. A spectrally normalised network cannot amplify, so this sets how far apart
             its scores can lie, and how fast it learns.
@@ -55,14 +57,14 @@ def quality_net(bins=257, filters=FILTERS, padding="valid", compression="log", b
         name: name of the model.
 
     Returns:
-        A functional keras.Model; 345,326 trainable weights, and 4 more with "input", 260 with "convolutions" normalised.
+        A functional keras.Model; 345,326 trainable weights, and 4 more with "input" or "utterance", 260 with "convolutions" normalised.
     """
     check_choice("padding", padding, ("valid", "same"))
     check_choice("precision", precision, ("float32", "bfloat16"))
     check_choice("spectral_norm", spectral_norm, ("all", "dense", "none", "operator"))
     check_choice("head", head, ("linear", "sigmoid"))
     batch_normalization = {True: "input", False: "none"}.get(batch_normalization, batch_normalization)
-    check_choice("batch_normalization", batch_normalization, ("none", "input", "convolutions"))
+    check_choice("batch_normalization", batch_normalization, ("none", "input", "utterance", "convolutions"))
     normalize_conv = {"all": SpectralNormalization, "operator": OperatorNormalization}.get(spectral_norm, _plain)
     normalize_dense = _plain if spectral_norm == "none" else SpectralNormalization
     degraded = keras.Input((None, bins), name="degraded")
@@ -78,6 +80,8 @@ def quality_net(bins=257, filters=FILTERS, padding="valid", compression="log", b
                                              for which, signal in zip(("degraded", "clean"), pair, strict=True)])
     if batch_normalization == "input":
         x = MaskedBatchNormalization(momentum=0.99, name="batch_normalization")(x, frame_mask)
+    elif batch_normalization == "utterance":
+        x = MaskedInstanceNormalization(name="instance_normalization")(x, frame_mask)
     x = ZeroPadding(name="zero_padding")(x, frame_mask)
     valid = frame_mask
     if padding == "valid":
