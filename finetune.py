@@ -43,6 +43,9 @@ def arguments(argv):
     parser.add_argument("--stop-fooled", type=cli.from_zero_int, default=3, metavar="N",
                         help="stop after N validations in a row with the predicted score above, and the true one below, where they stood "
                              "at the best true score; of a Quality-Net that learns on, only where it predicts too much; 0 for never")
+    parser.add_argument("--stoi-drop", type=cli.from_zero, default=None, metavar="DROP",
+                        help="keep no weights whose STOI on validation is more than this below where it began: what pleases PESQ alone "
+                             "is no better; 0.005, say")
     parser.add_argument("--crop", type=cli.from_zero, default=0, metavar="SECONDS",
                         help="train on random pieces of this length; 0 for whole utterances")
     parser.add_argument("--snr-raise", type=cli.from_zero, default=0.0, metavar="DB",
@@ -120,12 +123,14 @@ def main(argv=None):
     training.compile_model(model, training.optimizer(args.optimizer, args.learning_rate), loss)
     feed = Feed(diet.raise_snr(train_rows, args.snr_raise, args.seed), args.batch, config, seed=args.seed, crop_s=args.crop or None)
     plan = training.Plan(updates=args.iterations, validate_every=args.validate_every, learning_rate=args.learning_rate,
-                         schedule=args.schedule, monitor="true", higher_is_better=target.higher_is_better, patience=args.patience,
+                         schedule=args.schedule, monitor="true" if args.stoi_drop is None else "allowed",
+                         higher_is_better=target.higher_is_better, patience=args.patience,
                          checkpoint_s=args.checkpoint_every, validate_first=True)
     cache = Path(args.data) / "scores"
     with (scores.Scorer(list(dict.fromkeys([*target.metrics, *BESIDE])), cache=cache, workers=args.workers) as scorer,
           scores.Scorer(target.metrics, cache=cache, workers=args.workers) as labeller):
-        validate = honesty.HonestValidation(network, predictor, valid_rows, scorer)
+        began = runs.read_history(args.out)["stoi"][0] if (Path(args.out) / "history.csv").is_file() else None
+        validate = honesty.HonestValidation(network, predictor, valid_rows, scorer, args.stoi_drop, began)
         partner = None
         if args.update != "frozen":
             partner = quality_rounds(args, network, predictor, quality_arguments, feed, labeller, logger)

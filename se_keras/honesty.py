@@ -15,24 +15,31 @@ class HonestValidation:
 
     Its values: each metric of the scorer; `true`, the target's value in its own unit, and `predicted`, the same as Quality-Net sees
     it; `gap`, how much better it seems to Quality-Net than it is; `left_out`, how many rows a metric refused, which are left out of
-    all averages.
+    all averages; and, where STOI must not fall, `allowed`: `true`, or not a number where it has fallen too far.
 
     Args:
         network: the mask network that is trained.
         predictor: `QualityPredictor` around the Quality-Net that it is trained through.
         rows: validation rows.
         scorer: `scores.Scorer` that measures the target's metrics, and others beside.
+        stoi_drop: how far STOI may fall below where it began; None for as far as it likes.
+        start_stoi: where it began, of a run that goes on; None for what the first call finds.
     """
 
-    def __init__(self, network, predictor, rows, scorer):
+    def __init__(self, network, predictor, rows, scorer, stoi_drop=None, start_stoi=None):
         self.network, self.predictor, self.rows, self.scorer = network, predictor, rows, scorer
+        self.stoi_drop, self.start_stoi = stoi_drop, start_stoi
 
     def __call__(self):
         results, true, predicted = self.by_row()
         values = evaluation.means(results, self.scorer.names, true=true, predicted=predicted)
         if not np.isfinite(values["true"]):
             raise UserError("no validation mixture has a true score; is the validation speech silent, or shorter than 1/4 s?")
-        return {**values, "gap": self._sign() * (values["predicted"] - values["true"])}
+        values["gap"] = self._sign() * (values["predicted"] - values["true"])
+        if self.stoi_drop is not None:
+            self.start_stoi = values["stoi"] if self.start_stoi is None else self.start_stoi
+            values["allowed"] = values["true"] if values["stoi"] >= self.start_stoi - self.stoi_drop else float("nan")
+        return values
 
     def _sign(self):
         return 1 if self.predictor.target.higher_is_better else -1
@@ -78,8 +85,9 @@ class HonestValidation:
 
 
 def best_of(history, higher_is_better=True):
-    """Number of the validation with the best `true` in a history."""
-    return (max if higher_is_better else min)(range(len(history)), key=lambda number: history[number]["true"])
+    """Number of the validation in a history whose weights are kept; where that is not said, of the one with the best `true`."""
+    kept = [number for number, row in enumerate(history) if row.get("best")]
+    return kept[-1] if kept else (max if higher_is_better else min)(range(len(history)), key=lambda number: history[number]["true"])
 
 
 def fooled(history, validations=3, higher_is_better=True, learning=False):

@@ -34,6 +34,20 @@ def test_predicted_and_true_are_averaged_over_the_same_mixtures(validation):
     assert values == pytest.approx({"pesq_raw": 2.1, "true": 2.1, "predicted": 7.6 / 3, "left_out": 1, "gap": 7.6 / 3 - 2.1})
 
 
+def test_weights_that_lost_too_much_stoi_are_not_kept(validation):
+    """Against where STOI began, which a run that goes on is told."""
+    scorer = validation.scorer
+    scorer.lookup = lambda recipes, ids=None: [{"pesq_raw": 2.0, "stoi": scorer.stoi, "error": None}] * 4
+    scorer.names, validation.stoi_drop, allowed = ("pesq_raw", "stoi"), 0.005, []
+    for scorer.stoi in (0.8, 0.796, 0.794, 0.81):
+        allowed.append(validation()["allowed"])
+    assert allowed == pytest.approx([2.0, 2.0, float("nan"), 2.0], nan_ok=True) and validation.start_stoi == 0.8
+    validation.start_stoi, scorer.stoi = 0.9, 0.81
+    assert np.isnan(validation()["allowed"])
+    rows = [{"true": 2.0, "best": True}, {"true": 2.2, "best": True}, {"true": 2.4, "best": False}]
+    assert honesty.best_of(rows) == 1  # the weights that are kept, not the best true score of all
+
+
 def test_the_worst_gaps_can_be_listened_to(validation, rows, tmp_path):
     table = pd.read_csv(validation.write_worst(tmp_path / "worst", count=2))
     assert table["id"].tolist() == [rows[3].id, rows[0].id] and table["rank"].tolist() == [1, 2]
