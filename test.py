@@ -51,7 +51,7 @@ def arguments(argv):
     parser = cli.parser(__doc__)
     parser.add_argument("--data", required=True, metavar="DIR", help="a folder made by data/prepare.py")
     parser.add_argument("--systems", nargs="+", default=["noisy", "wiener"], metavar="SYSTEM",
-                        help="names, weights files, run folders")
+                        help="names, weights files (runs/NAME/last.weights.h5), run folders")
     parser.add_argument("--out", required=True, metavar="REPORT", help="folder for the report; an earlier one there is replaced")
     parser.add_argument("--split", choices=("test", "valid"), default="test", help="the manifest to score on")
     parser.add_argument("--limit", type=cli.positive_int, metavar="N", help="score N utterances only, each SNR and noise type in its share")

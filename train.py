@@ -55,9 +55,10 @@ def arguments(argv):
                          help="arguments of the model, such as '{\"padding\": \"same\"}'")
     quality.add_argument("--stft", default={}, type=cli.json_object, metavar="JSON",
                          help="arguments of the STFT to change, such as '{\"hop_length\": 128, \"window\": \"hann\"}'")
-    quality.add_argument("--target", default="pesq_raw", metavar="TARGET",
+    quality.add_argument("--target", metavar="TARGET",
                          help="what it learns to predict: a metric (test.py --help), a function of your own as "
-                              "package.module:function[low,high], or a weighted sum such as pesq_wb:0.7,stoi:0.3")
+                              "package.module:function[low,high], or a weighted sum such as pesq_wb:0.7,stoi:0.3; pesq_raw where not "
+                              "given, or with --start what that one predicts")
     quality.add_argument("--start", metavar="RUN|NAME", help="continue from the weights of this Quality-Net instead of from nothing")
     quality.add_argument("--updates", type=cli.positive_int, default=10_000, help="optimiser updates")
     quality.add_argument("--validate-every", type=cli.positive_int, default=1000, metavar="UPDATES")
@@ -194,9 +195,9 @@ def check_quality_net(args):
         print("no --enhancer: Quality-Net will know noisy and clean speech only, and will be a poor judge of enhanced speech")
         args.perturbed, args.siblings = 0, 1
     check_choice("--model", args.model, models.QUALITY_NETWORKS)
-    target = targets.parse(args.target)
+    target = targets.parse(args.target or "pesq_raw")
     if args.model == "quality_net_2018":
-        if args.target != "pesq_raw" or args.input not in (None, "peak"):
+        if target.text != "pesq_raw" or args.input not in (None, "peak"):
             raise UserError(f"{args.model} predicts pesq_raw of a wave divided by its peak; leave --target and --input out")
         if args.precision != "float32":
             raise UserError(f"--precision {args.precision} is of convolutions, and {args.model} has none; leave it out")
@@ -215,9 +216,11 @@ def check_quality_net(args):
             raise UserError(f"{args.start} has learned from --input {card.get('representation', 'mask')}; go on with the same, or start "
                             "from nothing")
         before = pretrained.read_target(card)
-        if before.text != target.text:
-            raise UserError(f"{args.start} has learned to predict {before.text}; go on with --target {before.text}, or start from nothing")
-        target = before  # with the mapping of then
+        if args.target is None or target.text == before.text:
+            target = before  # with the mapping of then
+        else:
+            print(f"{args.start} predicts {before.text}: what it knows of speech is kept, and it learns {target.text} from here")
+    args.target = target.text
     args.input = args.input or "mask"
     return target, config
 

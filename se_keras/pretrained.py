@@ -8,6 +8,7 @@ from se_keras import backend, models, targets
 from se_keras.errors import UserError
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
+BEST, LAST = "best.weights.h5", "last.weights.h5"  # of a run: those that validation chose, and those of its last validation
 DEFAULT_ENHANCER = "blstm-qnet"
 DEFAULT_QUALITY_NET = "quality-net"
 DEFAULT_NON_INTRUSIVE = "quality-net-2018"
@@ -22,14 +23,17 @@ def find(name):
     """Where a model's description and weights lie: `(json path, weights path)`.
 
     Args:
-        name: a shipped model's name ("blstm-qnet"), its card or weights file, or a run folder.
+        name: a shipped model's name ("blstm-qnet"), its card or weights file, a run folder (its best weights), or one of the weights
+            files in it ("runs/mse/last.weights.h5").
 
     Raises:
         UserError: none of these; the message lists the shipped ones.
     """
     path = Path(name)
+    if path.name in (BEST, LAST) and path.is_file() and (path.parent / "config.json").is_file():
+        return path.parent / "config.json", path
     if path.is_dir():
-        card, weights = path / "config.json", path / "best.weights.h5"
+        card, weights = path / "config.json", path / BEST
         if not card.is_file() or not weights.is_file():
             raise UserError(f"{path}: no run with weights in it ({card.name} and {weights.name} are expected); "
                             "train one with train.py, or see whether its training got as far as its first validation")
@@ -53,7 +57,7 @@ def read_card(name, network=None):
     Raises:
         UserError: an unknown name, a damaged card, or another kind of network.
     """
-    card_path, _ = find(name)
+    card_path, weights_path = find(name)
     try:
         card = json.loads(card_path.read_text())
     except json.JSONDecodeError as error:
@@ -64,6 +68,8 @@ def read_card(name, network=None):
     if kinds is not None and card["network"] not in kinds:
         raise UserError(f"{name} is a {card['network']}; a {kinds[0]} is expected here")
     card.setdefault("name", Path(name).name.removesuffix(".weights.h5").removesuffix(".json"))
+    if weights_path.name == LAST:
+        card["name"] += " (last)"
     return card
 
 

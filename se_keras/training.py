@@ -101,7 +101,8 @@ def train(model, feed, prepare, plan, run, logger, validate, network, descriptio
         run: the run folder, opened by `runs.open_run`.
         logger: of that run.
         validate: () -> {name: float}, holding plan.monitor.
-        network: keras.Model whose weights are the result, written to best.weights.h5 when plan.monitor is better than before.
+        network: keras.Model whose weights are the result, written to last.weights.h5 at each validation, and to
+            best.weights.h5 when plan.monitor is better than before.
         description: of the progress bar.
         partner: what learns in turns with the model (`rounds.QualityRounds`); None for nothing. `partner.due(step)` says whether
             its turn comes before update `step`, `partner(step)` is that turn, `partner.variables` go into the checkpoint, and
@@ -211,6 +212,7 @@ def _validation(state, plan, run, logger, validate, network, board, batches_per_
            "loss": state.loss_sum / state.loss_count if state.loss_count else None, "learning_rate": plan.rate(state.step),
            "seconds": round(state.seconds, 1), **values, "best": better}
     with _uninterrupted():
+        save_weights(network, run / "last.weights.h5")
         if better:
             state.best, state.best_step, state.wait = value, state.step, 0
             save_weights(network, run / "best.weights.h5")

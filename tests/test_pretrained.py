@@ -47,13 +47,16 @@ def test_by_name_by_file_and_by_run_folder(weights, tmp_path):
     run = tmp_path / "run"
     run.mkdir()
     shutil.copy(weights / "small-dnn.weights.h5", run / "best.weights.h5")
-    (run / "config.json").write_text(json.dumps(ENHANCER))
-    for name in ("small-dnn", weights / "small-dnn.json", str(weights / "small-dnn.weights.h5"), run):
+    shutil.copy(weights / "small-dnn.weights.h5", run / "last.weights.h5")
+    (run / "config.json").write_text(json.dumps({**ENHANCER, "name": "mine"}))
+    for name, called in (("small-dnn", "small-dnn"), (weights / "small-dnn.json", "small-dnn"),
+                         (str(weights / "small-dnn.weights.h5"), "small-dnn"), (run, "mine"), (run / "best.weights.h5", "mine"),
+                         (str(run / "last.weights.h5"), "mine (last)")):
         network, card = pretrained.load(name)
         assert_same_weights(network, expected)
-        assert card["name"] == ("run" if name == run else "small-dnn")
+        assert card["name"] == called
         system = load_system(name)
-        assert isinstance(system, MaskEnhancer) and system.config.to_config() == ENHANCER["stft"] and system.name == card["name"]
+        assert isinstance(system, MaskEnhancer) and system.config.to_config() == ENHANCER["stft"] and system.name == called
     assert pretrained.names() == ["small-dnn", "small-qnet"]
 
 

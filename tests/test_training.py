@@ -138,6 +138,8 @@ def test_history_and_best_weights(tiny, tmp_path):
     last = tiny.model.get_weights()
     tiny.model.load_weights(tmp_path / "best.weights.h5")
     assert any((a != b).any() for a, b in zip(last, tiny.model.get_weights(), strict=True))  # those of update 4
+    tiny.model.load_weights(tmp_path / "last.weights.h5")
+    assert all((a == b).all() for a, b in zip(last, tiny.model.get_weights(), strict=True))
     assert list((tmp_path / "tensorboard").iterdir())
 
 
