@@ -211,7 +211,7 @@ def quality_net(args):
     if args.quality_net != "new":
         return pretrained.load_quality_net(args.quality_net), pretrained.read_card(args.quality_net)["arguments"]
     target, config = targets.parse(args.target or "pesq_raw", args.mapping), Stft(**pretrained.read_card(args.enhancer)["stft"])
-    arguments = models.resolve("quality_net", {**({"bins": config.bins} if config.bins != Stft().bins else {}), **args.quality_args})
+    arguments = models.resolve("quality_net", {"bins": config.bins, **args.quality_args})
     return QualityPredictor(models.build("quality_net", **arguments), config, args.input, target), arguments
 
 

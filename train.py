@@ -101,7 +101,8 @@ def main(argv=None):
 
 def train_enhancer(args, train_rows, valid_rows):
     check_choice("--model", args.model, models.MASK_NETWORKS)
-    config = transform(args)
+    config = Stft.checked(args.stft)
+    arguments = {"bins": config.bins, **args.model_args}
     backend.load()
     from se_keras import scores, supervised, training
     from se_keras.dataset import Feed
@@ -110,9 +111,9 @@ def train_enhancer(args, train_rows, valid_rows):
 
     check_choice("--compression", args.compression, COMPRESSIONS)
     training.seed_everything(args.seed, args.deterministic)
-    network = models.build(args.model, **args.model_args)
+    network = models.build(args.model, **arguments)
     feed = Feed(train_rows, args.batch, config, seed=args.seed, crop_s=args.crop or None)
-    logger = runs.open_run(args.out, runs.describe(args, args.model, models.resolve(args.model, args.model_args), config))
+    logger = runs.open_run(args.out, runs.describe(args, args.model, models.resolve(args.model, arguments), config))
     model = supervised.mse_model(network, args.compression)
     training.compile_model(model, training.optimizer(args.optimizer, args.learning_rate), training.mean_output)
     plan = training.Plan(updates=args.epochs * feed.batches_per_epoch, validate_every=feed.batches_per_epoch,
@@ -131,7 +132,7 @@ def train_enhancer(args, train_rows, valid_rows):
 
 
 def train_quality_net(args, train_rows, valid_rows):
-    target, config = check_quality_net(args)
+    target, config, chosen = check_quality_net(args)
     intrusive = args.model == "quality_net"
     backend.load()
     from se_keras import diet, enhancer, scores, surrogate, training
@@ -140,7 +141,7 @@ def train_quality_net(args, train_rows, valid_rows):
 
     training.seed_everything(args.seed, args.deterministic)
     precision = {"precision": args.precision} if intrusive else {}
-    models.build(args.model, **args.model_args, **precision)  # a wrong argument is told before the labelling
+    models.build(args.model, **chosen, **precision)  # a wrong argument is told before the labelling
     cli.check_writable(args.out)
     enhancers = [enhancer.load_system(name) for name in args.enhancer]
     train_rows = evaluation.subset(train_rows, args.rows) if args.rows else train_rows
@@ -151,12 +152,12 @@ def train_quality_net(args, train_rows, valid_rows):
         return runs.describe(args, args.model, arguments, config, representation=args.input, target=target.to_config(),
                              weights=weights)
 
-    runs.check_same(args.out, described(models.resolve(args.model, args.model_args)), unknown=["mean_score"])
+    runs.check_same(args.out, described(models.resolve(args.model, chosen)), unknown=["mean_score"])
     pairs = diet.diet(train_rows, len(enhancers), args.perturbed, args.snr_raise, crop_s=args.crop or None, seed=args.seed)
     with scores.Scorer(target.metrics, cache=Path(args.data) / "scores", workers=args.workers) as scorer:
         pairs, labels = diet.known(pairs, diet.label(pairs, enhancers, scorer, target))
         start = {"mean_score": round(float(labels.mean()), 4)} if intrusive else {}
-        arguments = models.resolve(args.model, {**start, **args.model_args})
+        arguments = models.resolve(args.model, {**start, **chosen})
         network = models.build(args.model, **arguments, **precision)
         logger = runs.open_run(args.out, described(arguments))
         if args.start is not None:
@@ -177,19 +178,11 @@ def train_quality_net(args, train_rows, valid_rows):
     runs.finish(args.out, history, plan.monitor)
 
 
-def transform(args):
-    """The `Stft` asked for; a network for it is built with its number of bins."""
-    config = Stft.checked(args.stft)
-    if config.bins != Stft().bins:
-        args.model_args = {"bins": config.bins, **args.model_args}
-    return config
-
-
 def check_quality_net(args):
     """What can be known to be wrong before anything is loaded; fills in what follows from other flags.
 
     Returns:
-        (`targets.Target`, `Stft`).
+        (`targets.Target`, `Stft`, arguments of the network's builder).
     """
     if not args.enhancer:
         print("no --enhancer: Quality-Net will know noisy and clean speech only, and will be a poor judge of enhanced speech")
@@ -205,12 +198,13 @@ def check_quality_net(args):
     if args.batch % args.siblings:
         raise UserError(f"--batch {args.batch} does not hold whole groups of --siblings {args.siblings}; make it a multiple")
     pretrained.check_mask_networks(args.enhancer)
-    config = transform(args)
+    config = Stft.checked(args.stft)
+    arguments = {"bins": config.bins, **args.model_args}
     for name in [*args.enhancer, *([args.start] if args.start else [])]:
         pretrained.check_stft(name, config, "the Quality-Net that --stft asks for")
     if args.start is not None:
         card = pretrained.read_card(args.start, args.model)
-        args.model_args = {**card["arguments"], **args.model_args}
+        arguments = {**card["arguments"], **args.model_args}
         args.input = args.input or card.get("representation", "mask")
         if args.input != card.get("representation", "mask"):
             raise UserError(f"{args.start} has learned from --input {card.get('representation', 'mask')}; go on with the same, or start "
@@ -222,7 +216,7 @@ def check_quality_net(args):
             print(f"{args.start} predicts {before.text}: what it knows of speech is kept, and it learns {target.text} from here")
     args.target = target.text
     args.input = args.input or "mask"
-    return target, config
+    return target, config, arguments
 
 
 if __name__ == "__main__":

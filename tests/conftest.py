@@ -11,7 +11,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 import pytest
 
-from se_keras import audio
+from se_keras import audio, cli
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs with Ctrl-C ignored, and children inherit that
 
@@ -53,6 +53,33 @@ prepare = load_script("data/prepare.py")
 def noise(seconds, seed=0, rate=16_000):
     """Seeded white noise at -20 dB of full scale, float32."""
     return (0.1 * np.random.default_rng(seed).standard_normal(int(seconds * rate))).astype(np.float32)
+
+
+def write_recordings(folder):
+    """noisy.wav and its clean.wav in a folder, 1.5 s each."""
+    clean = 0.5 * speech_like(1.5, seed=90)
+    audio.write(folder / "clean.wav", clean)
+    audio.write(folder / "noisy.wav", clean + 0.2 * noise(1.5))
+
+
+# The scripts' settings on the tiny corpus.
+PREPARE = ["--snr-train", "0", "5", "--snr-valid", "0", "10", "--snr-test", "0", "10"]
+ENHANCER = ["--model", "dnn", "--model-args", '{"units": 8}', "--epochs", "2", "--batch", "4", "--crop", "1"]
+QUALITY_NET = ["--model-args", '{"filters": [[2, 5], [2, 7]], "compression": "log"}', "--updates", "6", "--validate-every", "3",
+               "--crop", "1", "--workers", "1"]
+FINETUNE = ["--iterations", "3", "--validate-every", "3", "--batch", "2", "--workers", "1"]
+
+
+def refused(capsys, script, *arguments):
+    """The message of a script that must refuse: exit code 2, at most two lines, no trace."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as end:
+        cli.run(lambda: script.main([str(argument) for argument in arguments]))
+    message = capsys.readouterr().err
+    lines = [line for line in message.splitlines() if line.startswith("error: ") or "error:" in line or "Traceback" in line]
+    assert end.value.code == 2, message
+    assert len(lines) == 1 and len(message[message.index("error:"):].strip().splitlines()) <= 2, message
+    return lines[0]
 
 
 def make_tree(root, seconds=1.2, speakers=(2, 1, 1), utterances=2):
@@ -103,3 +130,19 @@ def enhancer():
 
     keras.utils.set_random_seed(0)
     return MaskEnhancer(models.build("dnn", units=8))
+
+
+@pytest.fixture(scope="session")
+def trained(tree, tmp_path_factory):
+    """What the scripts leave on the tiny corpus, made here and now: data/, mse/, quality-net/, tuned/, noisy.wav, clean.wav."""
+    import finetune
+    import train
+
+    root = tmp_path_factory.mktemp("trained")
+    data, mse, quality_net = (str(root / name) for name in ("data", "mse", "quality-net"))
+    write_recordings(root)
+    prepare.main(["folders", "--speech", str(tree / "S"), "--noise", str(tree / "N"), "--out", data, *PREPARE])
+    train.main(["enhancer", "--data", data, "--out", mse, *ENHANCER])
+    train.main(["quality-net", "--data", data, "--enhancer", mse, "--out", quality_net, *QUALITY_NET])
+    finetune.main(["--data", data, "--enhancer", mse, "--quality-net", quality_net, "--out", str(root / "tuned"), *FINETUNE])
+    return root
