@@ -151,34 +151,38 @@ def main(argv=None):
 
 def check(args, without_effect):
     """Flags that contradict each other, or would be ignored."""
-    ignored = {"--update frozen": args.update == "frozen", "a trained --quality-net": args.quality_net != "new"}
-    for why, group in without_effect.items():
-        given = [name for name, default in group.items() if getattr(args, name) not in (default, None)]
-        given = [name for name in given if name not in ("update", "target")]
-        if ignored[why] and given:
-            raise UserError(f"{why} makes {', '.join('--' + name.replace('_', '-') for name in given)} pointless; leave one out")
-    if args.quality_net == "new" and args.update == "frozen":
-        raise UserError("--quality-net new knows nothing, and --update frozen would teach it nothing; "
-                        "choose --update alternating or replay, or name a trained one")
-    if args.loss == "mse" and args.update != "frozen":
-        raise UserError(f"--loss mse does not ask Quality-Net, so --update {args.update} has nothing to serve; leave one of them out")
+    def changed(group, *of):
+        """The flags of a group that stand away from their defaults, as one would type them."""
+        found = [name for name in of or group if getattr(args, name) not in (group[name], None) and name not in ("update", "target")]
+        return ", ".join("--" + name.replace("_", "-") for name in found)
+
+    turns, new = without_effect["--update frozen"], without_effect["a trained --quality-net"]
     stages = args.stages or UPDATES[args.update]
-    if args.update == "alternating" and "historical" in stages:
-        raise UserError("--stages historical is what --update replay does; name that, or --stages current")
-    if args.update == "replay" and "historical" not in stages:
-        raise UserError("--update replay without a historical stage is what --update alternating does; name that, or add the stage")
-    if args.update != "frozen" and args.sample > args.round * args.batch:
-        raise UserError(f"--sample {args.sample}: a round of {args.round} updates of {args.batch} mixtures sees {args.round * args.batch} "
-                        "only; lower it, or raise --round")
-    given = [flag for flag in ("history_share", "history_pairs") if getattr(args, flag) != without_effect["--update frozen"][flag]]
-    if args.update == "alternating" and given:
-        raise UserError(f"--update alternating keeps no history, so --{given[0].replace('_', '-')} has no effect; leave it out, or name "
-                        "--update replay")
-    if args.base_rows and "historical" not in stages:
-        raise UserError(f"--base-rows {args.base_rows} are shown in historical stages, of which there are none; leave it out")
-    if args.quality_batch % args.siblings:
-        raise UserError(f"--quality-batch {args.quality_batch} does not hold whole groups of --siblings {args.siblings}; "
-                        "make it a multiple")
+    seen = args.round * args.batch
+    for wrong, why in (
+        (args.update == "frozen" and changed(turns), f"--update frozen makes {changed(turns)} pointless; leave one out"),
+        (args.quality_net != "new" and changed(new), f"a trained --quality-net makes {changed(new)} pointless; leave one out"),
+        (args.update == "frozen" and args.quality_net == "new",
+         "--quality-net new knows nothing, and --update frozen would teach it nothing; choose --update alternating or replay, or name a "
+         "trained one"),
+        (args.update != "frozen" and args.loss == "mse",
+         f"--loss mse does not ask Quality-Net, so --update {args.update} has nothing to serve; leave one of them out"),
+        (args.update == "alternating" and "historical" in stages,
+         "--stages historical is what --update replay does; name that, or --stages current"),
+        (args.update == "replay" and "historical" not in stages,
+         "--update replay without a historical stage is what --update alternating does; name that, or add the stage"),
+        (args.update != "frozen" and args.sample > seen,
+         f"--sample {args.sample}: a round of {args.round} updates of {args.batch} mixtures sees {seen} only; lower it, or raise --round"),
+        (args.update == "alternating" and changed(turns, "history_share", "history_pairs"),
+         f"--update alternating keeps no history, so {changed(turns, 'history_share', 'history_pairs')} has no effect; leave it out, or "
+         "name --update replay"),
+        (args.base_rows and "historical" not in stages,
+         f"--base-rows {args.base_rows} are shown in historical stages, of which there are none; leave it out"),
+        (args.quality_batch % args.siblings,
+         f"--quality-batch {args.quality_batch} does not hold whole groups of --siblings {args.siblings}; make it a multiple"),
+    ):
+        if wrong:
+            raise UserError(why)
 
 
 def check_models(args):
