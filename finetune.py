@@ -10,7 +10,11 @@ from se_keras.stft import Stft
 EXAMPLES = """
   python finetune.py --data data/demo --enhancer runs/blstm --quality-net runs/quality-net --out runs/blstm-qnet
   python finetune.py --data data/demo --enhancer runs/blstm --quality-net runs/quality-net --update replay --out runs/blstm-replay
-  python finetune.py --data data/demo --enhancer runs/blstm --loss mse --out runs/blstm-mse-on      # the comparison of the letter's Fig. 2
+      a Quality-Net that learns on in turns with the enhancer
+  python finetune.py --data data/demo --enhancer runs/blstm --preset metricgan-plus --out runs/blstm-metricgan-plus
+      as MetricGAN+ has it: with a Quality-Net that begins from nothing (--quality-net new) and learns wide-band PESQ (--target)
+  python finetune.py --data data/demo --enhancer runs/blstm --loss mse --out runs/blstm-mse-on --compare runs/blstm-qnet
+      on with MSE, for comparison: the letter's Fig. 2, with the run before it in the same figures
 
 What the enhancer learns through:
   frozen       a Quality-Net that stays as it is (the letter)
@@ -18,7 +22,11 @@ What the enhancer learns through:
   replay       and learns again from a bounded history of earlier outputs (MetricGAN)
 
 Every so many iterations the validation set is enhanced and truly scored; the weights with the best true score are kept. Where the
-predicted score goes on rising after the true one has turned, the enhancer fools Quality-Net, and the run stops.
+predicted score goes on rising after the true one has turned, the enhancer fools Quality-Net, and the run stops. PESQ may rise at
+the cost of intelligibility: --stoi-drop 0.005 keeps no weights that lose more STOI than that.
+
+The run folder is a system for test.py and enhance.py. In it: history.csv, predicted_and_true.png (the letter's Fig. 5), worst/ (the ten
+mixtures that Quality-Net overrates most, to listen to), and, where it learns on, the Quality-Net of the best weights, quality-net/.
 """
 UPDATES = {"frozen": (), "alternating": ("current",), "replay": ("historical", "current")}  # stages of a round of Quality-Net
 BESIDE = ("pesq_raw", "stoi", "si_sdr")  # measured at every validation, whatever the target
@@ -61,7 +69,7 @@ def arguments(argv):
                        help="which: of those that the enhancer is about to train on, or has just trained on")
     turns.add_argument("--stages", nargs="+", choices=["current", "historical"],
                        help="what it learns from in a turn, in order; by default current, with replay historical current")
-    turns.add_argument("--history-share", type=cli.from_zero, default=0.1, help="of the history, learned in a historical stage")
+    turns.add_argument("--history-share", type=cli.fraction, default=0.1, help="of the history, learned in a historical stage")
     turns.add_argument("--history-pairs", type=cli.positive_int, default=1000, metavar="N", help="kept at most, the newest")
     turns.add_argument("--base-rows", type=cli.from_zero_int, default=0, metavar="N",
                        help="training mixtures whose scores under the enhancer that it begins from stay in the history for ever, so that "
@@ -69,8 +77,8 @@ def arguments(argv):
     turns.add_argument("--step-size", type=cli.share, default=0.5,
                        help="how far the Quality-Net that the enhancer hears moves towards what was learned in a turn: below 1, an average")
     turns.add_argument("--perturbed", type=cli.from_zero_int, default=2, metavar="N", help="perturbed masks shown of each mixture")
-    turns.add_argument("--noisy-share", type=cli.from_zero, default=1.0, help="of the mixtures, shown as they are too")
-    turns.add_argument("--clean-share", type=cli.from_zero, default=0.05, help="of the mixtures, whose clean speech is shown too")
+    turns.add_argument("--noisy-share", type=cli.fraction, default=1.0, help="of the mixtures, shown as they are too")
+    turns.add_argument("--clean-share", type=cli.fraction, default=0.05, help="of the mixtures, whose clean speech is shown too")
     turns.add_argument("--siblings", type=cli.positive_int, default=2, help="pairs of one mixture side by side, as in train.py")
     turns.add_argument("--contrast", type=cli.from_zero, default=3.0, help="weight of their differences in the loss")
     turns.add_argument("--quality-batch", type=cli.positive_int, default=4, help="pairs in an update of Quality-Net")
@@ -82,9 +90,13 @@ def arguments(argv):
     new.add_argument("--mapping", default="range", choices=targets.MAPPINGS,
                      help="of the target's values to 0 .. 1: each metric's own range, or MetricGAN's")
     new.add_argument("--input", default="mask", choices=["mask", "wave"], help="what it sees of enhanced speech, as in train.py")
-    without_effect = {"--update frozen": defaults(turns), "a trained --quality-net": defaults(new)}
+    groups = {"--update frozen": defaults(turns), "a trained --quality-net": defaults(new)}  # which flags have no effect with what
+    typed = cli.typed(parser, argv)
     args = cli.parse(parser, {"finetune": parser}, argv)
-    check(args, without_effect)
+    drop_pointless(args, groups, typed)
+    if "sample" not in typed:
+        args.sample = min(args.sample, args.round * args.batch)  # a default is no reason to refuse a short round
+    check(args, groups["--update frozen"])
     return args
 
 
@@ -145,23 +157,37 @@ def main(argv=None):
         if partner is not None:
             predictor.network.load_weights(Path(args.out) / "quality-net" / "best.weights.h5")
         print(validate.write_worst(Path(args.out) / "worst"))
-    runs.finish(args.out, history, plan.monitor)
+    runs.finish(args.out, history, "true", "" if args.stoi_drop is None else f" of those that lost at most {args.stoi_drop:g} STOI")
     draw(args, history, target)
 
 
-def check(args, without_effect):
-    """Flags that contradict each other, or would be ignored."""
-    def changed(group, *of):
-        """The flags of a group that stand away from their defaults, as one would type them."""
-        found = [name for name in of or group if getattr(args, name) not in (group[name], None) and name not in ("update", "target")]
-        return ", ".join("--" + name.replace("_", "-") for name in found)
+def changed(args, group):
+    """The flags of a group that stand away from their defaults."""
+    return [name for name, default in group.items() if name != "update" and getattr(args, name) not in (default, None)]
 
-    turns, new = without_effect["--update frozen"], without_effect["a trained --quality-net"]
+
+def spell(names):
+    return ", ".join("--" + name.replace("_", "-") for name in names)
+
+
+def drop_pointless(args, groups, typed):
+    """Flags of a preset that another flag makes pointless fall away, with a note; those that were typed are an error."""
+    ignored = {"--update frozen": args.update == "frozen", "a trained --quality-net": args.quality_net != "new"}
+    for why in (why for why, group in groups.items() if ignored[why]):
+        pointless = [name for name in changed(args, groups[why]) if not (name == "target" and name in typed)]  # that one may agree
+        if wrong := [name for name in pointless if name in typed]:
+            raise UserError(f"{why} makes {spell(wrong)} pointless; leave one out")
+        if pointless:
+            print(f"{why}: of --preset {args.preset}, {spell(pointless)} fall away")
+            vars(args).update({name: groups[why][name] for name in pointless})
+
+
+def check(args, turns):
+    """Flags that contradict each other, or would be ignored."""
     stages = args.stages or UPDATES[args.update]
     seen = args.round * args.batch
+    kept = changed(args, {name: turns[name] for name in ("history_share", "history_pairs")})
     for wrong, why in (
-        (args.update == "frozen" and changed(turns), f"--update frozen makes {changed(turns)} pointless; leave one out"),
-        (args.quality_net != "new" and changed(new), f"a trained --quality-net makes {changed(new)} pointless; leave one out"),
         (args.update == "frozen" and args.quality_net == "new",
          "--quality-net new knows nothing, and --update frozen would teach it nothing; choose --update alternating or replay, or name a "
          "trained one"),
@@ -173,9 +199,8 @@ def check(args, without_effect):
          "--update replay without a historical stage is what --update alternating does; name that, or add the stage"),
         (args.update != "frozen" and args.sample > seen,
          f"--sample {args.sample}: a round of {args.round} updates of {args.batch} mixtures sees {seen} only; lower it, or raise --round"),
-        (args.update == "alternating" and changed(turns, "history_share", "history_pairs"),
-         f"--update alternating keeps no history, so {changed(turns, 'history_share', 'history_pairs')} has no effect; leave it out, or "
-         "name --update replay"),
+        (args.update == "alternating" and kept,
+         f"--update alternating keeps no history, so {spell(kept)} has no effect; leave it out, or name --update replay"),
         (args.base_rows and "historical" not in stages,
          f"--base-rows {args.base_rows} are shown in historical stages, of which there are none; leave it out"),
         (args.quality_batch % args.siblings,
@@ -227,13 +252,14 @@ def quality_rounds(args, network, predictor, arguments, feed, scorer, logger):
     learner = models.build("quality_net", **arguments)
     learner.set_weights(predictor.network.get_weights())
     surrogate.compile_quality_net(learner, args.quality_rate, args.siblings, args.contrast)
-    runs.open_run(Path(args.out) / "quality-net", runs.describe(args, "quality_net", arguments, predictor.config,
-                                                                representation=predictor.representation,
-                                                                target=predictor.target.to_config()))
+    described = runs.describe(args, "quality_net", arguments, predictor.config, representation=predictor.representation,
+                              target=predictor.target.to_config(), weights=predictor.target.functions)
+    runs.open_run(Path(args.out) / "quality-net", {**described, "name": f"{described['name']}/quality-net"})
     shown = {"perturbed": args.perturbed, "noisy_share": args.noisy_share, "clean_share": args.clean_share}
     stages = tuple(args.stages or UPDATES[args.update])
-    turns = rounds.Turns(args.round, args.sample, args.sample_of, stages, args.history_share, args.history_pairs, args.step_size,
-                         args.quality_batch, args.siblings, args.contrast, shown, args.seed)
+    turns = rounds.Turns(every=args.round, sample=args.sample, sample_of=args.sample_of, stages=stages, history_share=args.history_share,
+                         history_pairs=args.history_pairs, step_size=args.step_size, batch=args.quality_batch, siblings=args.siblings,
+                         contrast=args.contrast, diet=shown, seed=args.seed)
     base = None
     if args.base_rows:
         start = pretrained.load(args.enhancer, **args.model_args)[0]  # the one that is fine-tuned will not stay what it is

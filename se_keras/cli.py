@@ -142,6 +142,14 @@ def share(text):
     return value
 
 
+def fraction(text):
+    """An argparse type: a number from 0 to 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{value:g} is not a number from 0 to 1")
+    return value
+
+
 def from_zero(text):
     """An argparse type: a finite number of at least 0."""
     value = float(text)
@@ -183,3 +191,10 @@ def parse(parser, subparsers, argv):
         apply_preset(subparsers[command], args.preset, command)
         args = parser.parse_args(argv)
     return args
+
+
+def typed(parser, argv):
+    """Destinations of the flags that stand in `argv` themselves, whatever a preset or a default says; of a parser without commands."""
+    absent = object()
+    args = parser.parse_args(argv, argparse.Namespace(**{action.dest: absent for action in parser._actions}))
+    return {name for name, value in vars(args).items() if value is not absent}

@@ -87,7 +87,12 @@ class HonestValidation:
 def best_of(history, higher_is_better=True):
     """Number of the validation in a history whose weights are kept; where that is not said, of the one with the best `true`."""
     kept = [number for number, row in enumerate(history) if row.get("best")]
-    return kept[-1] if kept else (max if higher_is_better else min)(range(len(history)), key=lambda number: history[number]["true"])
+    return kept[-1] if kept else _peak(history, higher_is_better)
+
+
+def _peak(history, higher_is_better):
+    """Number of the validation with the best `true`, whether or not its weights are kept."""
+    return (max if higher_is_better else min)(range(len(history)), key=lambda number: history[number]["true"])
 
 
 def fooled(history, validations=3, higher_is_better=True, learning=False):
@@ -98,19 +103,19 @@ def fooled(history, validations=3, higher_is_better=True, learning=False):
     on rise by its own learning too, so of that one they must stand above the true score as well.
 
     Args:
-        history: list of dicts with `update`, `true`, `predicted`.
+        history: list of dicts with `update`, `true`, `predicted`, and `best` where it says whose weights are kept.
         validations: how many in a row; 0 never stops.
         higher_is_better: of both scores.
         learning: whether Quality-Net learns on meanwhile.
     """
-    best = best_of(history, higher_is_better)
-    since, start, sign = history[best + 1:][-validations:] if validations else [], history[best], 1 if higher_is_better else -1
+    peak = _peak(history, higher_is_better)
+    since, start, sign = history[peak + 1:][-validations:] if validations else [], history[peak], 1 if higher_is_better else -1
     if not validations or len(since) < validations:
         return None
     for row in since:
         rises = sign * row["predicted"] > sign * start["predicted"] and not (learning and sign * row["predicted"] <= sign * row["true"])
         if not (rises and sign * row["true"] < sign * start["true"]):
             return None
-    last = since[-1]
+    last, kept = since[-1], history[best_of(history, higher_is_better)]["update"]
     return (f"Quality-Net is fooled since iteration {start['update']}: predicted {start['predicted']:.3f} -> {last['predicted']:.3f}, "
-            f"true {start['true']:.3f} -> {last['true']:.3f}; the weights of iteration {start['update']} are kept")
+            f"true {start['true']:.3f} -> {last['true']:.3f}; the weights of iteration {kept} are kept")

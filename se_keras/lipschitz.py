@@ -49,9 +49,10 @@ def operator_norm(kernel, shape, padding="valid", iterations=50, seed=0):
 def lipschitz_bounds(quality_net, frames=64, iterations=50):
     """Bounds on a Quality-Net's Lipschitz constant, of an utterance of `frames` frames without padding.
 
-    |Q(x) - Q(y)| <= product * |x - y|, with x and y pairs of compressed magnitudes (what `StackPair` is given) and | | the root of
-    the sum of squares. The norm of a pooling over n positions is 1 / sqrt(n), exactly; those of a ReLU and a leaky one are 1, and of a
-    sigmoid 1/4; a batch normalisation's is that of inference, and an instance normalisation's at most that of a constant image.
+    |Q(x) - Q(y)| <= product * |x - y|, but for the percent that the power iterations fall short (`operator_norm`), with x and y
+    pairs of compressed magnitudes (what `StackPair` is given) and | | the root of the sum of squares. The norm of a pooling over n
+    positions is 1 / sqrt(n), exactly; those of a ReLU and a leaky one are 1, and of a sigmoid 1/4; a batch normalisation's is that
+    of inference, and an instance normalisation's at most that of a constant image.
     Weights are those that inference applies, and none is changed.
 
     Args:
@@ -63,6 +64,9 @@ def lipschitz_bounds(quality_net, frames=64, iterations=50):
         A dict, plain JSON: `input`, (frames, bins); `layers`, a list of dicts of `layer`, `operator_norm` and, where there is a kernel,
         `reshaped_norm`; `product` of the operator norms, and `reshaped_product`, what it would be if a convolution's norm were that
         of its reshaped kernel.
+
+    Raises:
+        UserError: a network that is no `models.quality_net`, such as that of 2018: a layer whose norm is not known here.
     """
     rows, columns = frames, quality_net.inputs[0].shape[-1]
     image, table = [rows, columns], []
@@ -92,6 +96,9 @@ def lipschitz_bounds(quality_net, frames=64, iterations=50):
         elif isinstance(inner, keras.layers.Dense):
             norm = reshaped_norm(inner.kernel)
             norms = {"operator_norm": norm, "reshaped_norm": norm}
+        elif layer.weights:
+            raise UserError(f"{quality_net.name}: how far its layer {layer.name} ({type(inner).__name__}) can move the score is not known; "
+                            "it is of a models.quality_net only")
         if norms:
             table.append({"layer": layer.name, **norms})
         if getattr(inner, "activation", None) is keras.activations.sigmoid:

@@ -43,16 +43,16 @@ class Turns:
         seed: of all draws.
     """
 
-    every: int = 20
-    sample: int = 24
+    every: int
+    sample: int
+    stages: tuple
     sample_of: str = "next"
-    stages: tuple = ("historical", "current")
-    history_share: float = 0.1
+    history_share: float = 1.0
     history_pairs: int = 1000
-    step_size: float = 0.5
+    step_size: float = 1.0
     batch: int = 4
-    siblings: int = 2
-    contrast: float = 3.0
+    siblings: int = 1
+    contrast: float = 0.0
     diet: dict = dataclasses.field(default_factory=dict)
     seed: int = 0
 

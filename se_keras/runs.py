@@ -150,14 +150,14 @@ def data_fingerprint(folder):
     return {name: corpus.get(name) for name in ("name", "seed", "fingerprint")}
 
 
-def finish(folder, history, monitor):
-    """Draw the learning curve and say where the result lies and which validation was best."""
+def finish(folder, history, monitor, among=""):
+    """Draw the learning curve and say where the result lies and which validation was best; `among` which, in words."""
     from se_keras.report import figures
 
     best = [row for row in history if row["best"]]
     if best:
-        print(f"best {monitor} {best[-1][monitor]:.5g} at update {best[-1]['update']}; weights in {Path(folder) / 'best.weights.h5'}, "
-              f"history in {Path(folder) / 'history.csv'}")
+        print(f"best {monitor} {best[-1][monitor]:.5g}{among} at update {best[-1]['update']}; "
+              f"weights in {Path(folder) / 'best.weights.h5'}, history in {Path(folder) / 'history.csv'}")
     if any(name.startswith("valid_") for name in history[-1]):
         print(figures.learning_curve(pandas.DataFrame(history), Path(folder) / "learning_curve.png"))
 

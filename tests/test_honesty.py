@@ -77,6 +77,14 @@ def test_fooled_is_predicted_up_and_true_down_since_the_best():
     assert "fooled since" in honesty.fooled(history(best, *worse), 3, learning=True)
 
 
+def test_fooled_too_where_the_best_true_score_may_not_be_kept():
+    """STOI forbids all weights but the first: true has fallen from its best all the same."""
+    rows = history((2.24, 2.3), (2.37, 2.4), (2.35, 2.5), (2.3, 2.6), (2.27, 2.7))
+    rows = [{**row, "best": number == 0} for number, row in enumerate(rows)]
+    reason = honesty.fooled(rows, 3)
+    assert "fooled since iteration 10: predicted 2.400 -> 2.700, true 2.370 -> 2.270; the weights of iteration 0 are kept" in reason
+
+
 def test_of_a_score_of_which_less_is_better_all_is_turned_round():
     higher = history((2.3, 2.4), (2.4, 2.5), (2.39, 2.6), (2.3, 2.7))
     lower = [{**row, "true": -row["true"], "predicted": -row["predicted"]} for row in higher]

@@ -10,6 +10,7 @@ from se_keras import models
 from se_keras.errors import UserError
 from se_keras.lipschitz import lipschitz_bounds, operator_norm, reshaped_norm
 from se_keras.models.quality_net import PYTORCH_QNET
+from se_keras.models.quality_net_2018 import as_quality_net
 
 TINY = {"bins": 12, "filters": [[3, 3], [4, 5]]}
 KERNEL = np.random.default_rng(0).standard_normal((3, 4, 2, 3)).astype(np.float32)
@@ -96,3 +97,11 @@ def test_the_table_names_every_layer_that_counts():
     valid = lipschitz_bounds(models.build("quality_net", **TINY), frames=3, iterations=3)  # padded to the field of 7: one row is left
     assert valid["input"] == [7, 12]
     assert next(row for row in valid["layers"] if row["layer"] == "pool")["operator_norm"] == pytest.approx(6 ** -0.5)
+
+
+def test_a_network_whose_norms_are_not_known():
+    """No number is better than one that leaves the BLSTM out."""
+    network = models.build("quality_net_2018", units=3)
+    for judge in (network, as_quality_net(network)):
+        with pytest.raises(UserError, match="how far its layer .* can move the score is not known"):
+            lipschitz_bounds(judge)

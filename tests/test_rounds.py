@@ -32,7 +32,8 @@ def joint(rows, labeller, run, base=None, **turns):
     training.compile_model(combined, training.optimizer("rmsprop", 1e-3), surrogate.quality_objective)
     training.compile_model(learner, training.optimizer("adam", 1e-3), lambda y_true, y_pred: score_loss(y_pred, y_true, 2, 1.0))
     feed = Feed(rows, 2, seed=1, crop_s=0.5)
-    turns = rounds.Turns(**{"every": 2, "sample": 3, "history_share": 0.5, "diet": {"perturbed": 1}, **turns})
+    turns = rounds.Turns(**{"every": 2, "sample": 3, "stages": ("historical", "current"), "history_share": 0.5, "step_size": 0.5,
+                            "siblings": 2, "contrast": 3.0, "diet": {"perturbed": 1}, **turns})
     partner = rounds.QualityRounds(network, learner, predictor, feed, labeller, turns, run, LOGGER, base)
     plan = training.Plan(updates=6, validate_every=3, learning_rate=1e-3, monitor="value", higher_is_better=True, checkpoint_s=1e9)
 

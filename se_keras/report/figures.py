@@ -116,17 +116,18 @@ def learning_curve(history, path):
         return _save(figure, path)
 
 
-def true_by_iteration(runs, path, colours=None, last=30, label=_PESQ):
+def true_by_iteration(runs, path, colours=None, last=None, label=_PESQ):
     """The letter's Fig. 2: true validation score against iteration, fine-tuning through Quality-Net beside going on with MSE.
 
     Args:
         runs: {name: (iteration `(n,)`, mean true score on validation `(n,)`)}.
         path: of the PNG.
         colours: `palette` of the report.
-        last: last iteration shown.
+        last: last iteration shown; None for all (the letter shows 30).
         label: of the score, with its unit.
     """
     colours = colours or palette(runs)
+    last = max(np.max(iteration) for iteration, _ in runs.values()) if last is None else last
     with matplotlib.rc_context(_STYLE):
         figure, axes = _figure(6.0, 3.8)
         for (name, (iteration, pesq)), marker in zip(runs.items(), _markers(len(runs)), strict=True):
