@@ -79,6 +79,8 @@ def arguments(argv):
     turns.add_argument("--perturbed", type=cli.from_zero_int, default=2, metavar="N", help="perturbed masks shown of each mixture")
     turns.add_argument("--noisy-share", type=cli.fraction, default=1.0, help="of the mixtures, shown as they are too")
     turns.add_argument("--clean-share", type=cli.fraction, default=0.05, help="of the mixtures, whose clean speech is shown too")
+    turns.add_argument("--anchor", action="store_true",
+                       help="show each mixture as the enhancer that it began from enhances it, too: Quality-Net learns what has changed")
     turns.add_argument("--siblings", type=cli.positive_int, default=2, help="pairs of one mixture side by side, as in train.py")
     turns.add_argument("--contrast", type=cli.from_zero, default=3.0, help="weight of their differences in the loss")
     turns.add_argument("--quality-batch", type=cli.positive_int, default=4, help="pairs in an update of Quality-Net")
@@ -259,13 +261,13 @@ def quality_rounds(args, network, predictor, arguments, feed, scorer, logger):
     stages = tuple(args.stages or UPDATES[args.update])
     turns = rounds.Turns(every=args.round, sample=args.sample, sample_of=args.sample_of, stages=stages, history_share=args.history_share,
                          history_pairs=args.history_pairs, step_size=args.step_size, batch=args.quality_batch, siblings=args.siblings,
-                         contrast=args.contrast, diet=shown, seed=args.seed)
+                         contrast=args.contrast, anchored=args.anchor, diet=shown, seed=args.seed)
     base = None
+    if args.anchor or args.base_rows:  # loaded again: the one that is fine-tuned will not stay what it is
+        base = rounds.Base(MaskEnhancer(pretrained.load(args.enhancer, **args.model_args)[0], predictor.config))
     if args.base_rows:
-        start = pretrained.load(args.enhancer, **args.model_args)[0]  # the one that is fine-tuned will not stay what it is
-        start = MaskEnhancer(start, predictor.config)
         pairs = diet.diet(evaluation.subset(feed.rows, args.base_rows), 1, crop_s=args.crop or None, seed=args.seed, **shown)
-        base = rounds.Base(*diet.known(pairs, diet.label(pairs, [start], scorer, predictor.target, "base")), start)
+        base = rounds.Base(base.enhancer, *diet.known(pairs, diet.label(pairs, [base.enhancer], scorer, predictor.target, "base")))
     return rounds.QualityRounds(network, learner, predictor, feed, scorer, turns, args.out, logger, base)
 
 

@@ -39,6 +39,8 @@ class Turns:
             Below 1 it is an average over rounds, which the few mixtures of one round shake less.
         batch: pairs in an update of Quality-Net.
         siblings, contrast: of `losses.quality.score_loss`.
+        anchored: whether each mixture is shown as the enhancer that fine-tuning began from enhances it, too: what has changed since
+            is then a difference between siblings.
         diet: further arguments of `diet.diet`: what is shown of each mixture.
         seed: of all draws.
     """
@@ -53,23 +55,24 @@ class Turns:
     batch: int = 4
     siblings: int = 1
     contrast: float = 0.0
+    anchored: bool = False
     diet: dict = dataclasses.field(default_factory=dict)
     seed: int = 0
 
 
 @dataclass(frozen=True)
 class Base:
-    """What Quality-Net could judge before its first round, and is not to forget: pairs of the enhancer that fine-tuning begins from.
+    """The enhancer that fine-tuning begins from, and what Quality-Net could judge of it before its first round and is not to forget.
 
     Attributes:
-        pairs: list of `diet.Pair`.
+        enhancer: a `MaskEnhancer` of its own.
+        pairs: list of `diet.Pair`, enhanced by it.
         scores: float32 array, one each.
-        enhancer: their `MaskEnhancer`.
     """
 
-    pairs: list
-    scores: np.ndarray
     enhancer: MaskEnhancer
+    pairs: list = dataclasses.field(default_factory=list)
+    scores: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.float32))
 
 
 class QualityRounds:
@@ -86,7 +89,7 @@ class QualityRounds:
         turns: `Turns`.
         run: run folder; the history lies in run/history, Quality-Net's weights beside the best enhancer's in run/quality-net.
         logger: of the run.
-        base: `Base`, of which each historical stage shows `sample` mixtures too; None for none.
+        base: `Base`, of whose pairs each historical stage shows `sample` mixtures too; None for none, and no anchored turns.
     """
 
     def __init__(self, network, quality_net, predictor, feed, scorer, turns, run, logger, base=None):
@@ -141,13 +144,14 @@ class QualityRounds:
             if len(rows) >= self.turns.sample:
                 break
             rows += self.feed.cut_rows(k)
-        enhancer = MaskEnhancer(self.network, self.predictor.config)  # a new one each round: its fingerprint is of these weights
-        pairs = diet.diet(rows[:self.turns.sample], 1, seed=self.turns.seed + 1000 * (number + 1), **self.turns.diet)
+        enhancers = [MaskEnhancer(self.network, self.predictor.config)]  # a new one each round: its fingerprint is of these weights
+        enhancers += [self.base.enhancer] if self.turns.anchored else []
+        pairs = diet.diet(rows[:self.turns.sample], len(enhancers), seed=self.turns.seed + 1000 * (number + 1), **self.turns.diet)
         spectra = self._spectra(pairs)
-        masks = diet.pair_masks(pairs, spectra, [enhancer])
+        masks = diet.pair_masks(pairs, spectra, enhancers)
         order = self._families(pairs, rng)
         first_wanted = list(dict.fromkeys(np.concatenate(order).tolist()))
-        jobs = diet.jobs_of(*([of[i] for i in first_wanted] for of in (pairs, spectra, masks)), [enhancer])
+        jobs = diet.jobs_of(*([of[i] for i in first_wanted] for of in (pairs, spectra, masks)), enhancers)
         pending = {i: self.scorer.submit(job) for i, job in zip(first_wanted, jobs, strict=True)}
         shown = see(pairs, spectra, masks, self.predictor.config, self.predictor.representation)
         return _Current(pairs, masks, shown, order, pending, self.predictor.target)
@@ -161,7 +165,7 @@ class QualityRounds:
         drawn = draw(past, [(entry.round, entry.pair.row) for entry in past], round(self.turns.history_share * len(past)), rng)
         pairs, masks, scores = ([of(entry) for entry in drawn] for of in (lambda e: e.pair, lambda e: e.mask(), lambda e: e.score))
         spectra = self._spectra(pairs)
-        if self.base is not None:
+        if self.base is not None and self.base.pairs:
             rows = [pair.row for pair in self.base.pairs]
             share = self.turns.sample * len(rows) // len(set(rows))
             chosen = draw(range(len(rows)), rows, share, rng)

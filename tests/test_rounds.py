@@ -77,7 +77,7 @@ def test_history_is_bounded_newest_first_and_forgets_what_a_kill_has_undone(rows
 def test_what_quality_net_knew_before_is_shown_again(rows, labeller, enhancer, tmp_path, monkeypatch):
     """The base's masks are the starting enhancer's, whatever has become of it."""
     pairs = diet.diet(rows[:4], 1, clean_share=0, crop_s=0.5)
-    base = rounds.Base(pairs, np.linspace(0, 1, len(pairs), dtype=np.float32), enhancer)
+    base = rounds.Base(enhancer, pairs, np.linspace(0, 1, len(pairs), dtype=np.float32))
     partner, _ = joint(rows, labeller, tmp_path, base, sample=2)
     seen = []
     monkeypatch.setattr(partner, "_learn", lambda *learned: seen.append(learned) or [])
@@ -91,6 +91,24 @@ def test_what_quality_net_knew_before_is_shown_again(rows, labeller, enhancer, t
         noisy = magnitude(stft(mixing.pair(pair.row)[0]))
         expected = noisy * enhancer.masks([noisy])[0] if pair.kind == "enhanced" else noisy
         np.testing.assert_allclose(degraded, expected, atol=1e-5)
+
+
+def test_anchored_turns_show_what_has_changed_since_the_start(rows, labeller, enhancer, tmp_path, monkeypatch):
+    """Each mixture comes enhanced by the enhancer of now and by that of the start, and scored as what it is."""
+    partner, _ = joint(rows, labeller, tmp_path, rounds.Base(enhancer), stages=("current",), sample=2, anchored=True,
+                       diet={"noisy_share": 0, "clean_share": 0})
+    seen = []
+    monkeypatch.setattr(partner, "_learn", lambda *learned: seen.append(learned) or [])
+    partner(0)
+    (shown, score, batches), = seen
+    assert len(shown) == 4 and all(len(batch) % 2 == 0 for batch in batches)
+    for now, then in np.concatenate(batches).reshape(-1, 2):
+        np.testing.assert_array_equal(shown[now][1], shown[then][1])  # one mixture
+        assert np.abs(shown[now][0] - shown[then][0]).max() > 1e-3 and score(now) != score(then)
+    rows_scored = partner.feed.cut_rows(0)
+    noisy = [magnitude(stft(mixing.pair(row)[0])) for row in rows_scored]
+    of_start = [spectrum * mask for spectrum, mask in zip(noisy, enhancer.masks(noisy), strict=True)]
+    assert sum(any(np.allclose(degraded, start, atol=1e-5) for start in of_start) for degraded, _ in shown) == 2
 
 
 @pytest.mark.parametrize(("sample_of", "batches"), [("next", {0: [0, 1], 2: [2, 3], 4: [4, 5]}),
