@@ -54,7 +54,8 @@ def load_reference(path, **overrides):
       the score and the frame scores in raw PESQ.
 
     Gates are what the configuration says, hard_sigmoid with Keras 2's meaning. A file of weights alone does not say: they are
-    hard_sigmoid, Keras's default then, where it was written before Keras 2.3, and sigmoid otherwise.
+    hard_sigmoid, Keras's default then, where it was written before Keras 2.3, and sigmoid otherwise. Only of one written by tf.keras
+    before that ("2.2.4-tf") nobody can tell: the default was hard_sigmoid in TensorFlow 1 and sigmoid in 2.0 and 2.1.
 
     Magnitudes are those of waves in [-1, 1]. The card's STFT is this project's, which has a periodic Hamming window and zeros beyond
     the ends, where the code has a symmetric one and reflects: to the same magnitudes, the networks answer as in Keras 2.
@@ -67,12 +68,17 @@ def load_reference(path, **overrides):
         `(keras.Model, card dict)`, as `pretrained.load`: the weights, saved, and the card beside them are one of its models.
 
     Raises:
-        UserError: no such file, no HDF5 file of Keras 2, or one of another network; the message says what it holds.
+        UserError: no such file, no HDF5 file of Keras 2, or one of another network; the message says what it holds. Or one whose
+            gates cannot be told, and recurrent_activation is not given.
     """
-    layers, config, version = _read(path)
+    layers, config, version, tf_keras = _read(path)
     kind, arguments, expected = _recognise(path, layers)
     if kind != "quality_net":
         arguments["recurrent_activation"] = _GATES["hard_sigmoid" if version < (2, 3) else "sigmoid"]
+        if config is None and tf_keras and version < (2, 3) and "recurrent_activation" not in overrides:
+            raise UserError(f"{path}: weights alone, written by tf.keras {'.'.join(map(str, version))}: the gates of its LSTMs are "
+                            "hard_sigmoid if that was TensorFlow 1, and sigmoid if it was TensorFlow 2; say which, by "
+                            "recurrent_activation='hard_sigmoid_keras2' or 'sigmoid'")
     if config is not None:
         steps, gates = _steps(path, config)
         if steps != expected or not gates <= set(_GATES) or len(gates) > 1:
@@ -92,7 +98,7 @@ def load_reference(path, **overrides):
 
 
 def _read(path):
-    """What a Keras 2 file holds: `([(layer, [float32 array ...]) ...], configuration or None, version of Keras as a tuple)`."""
+    """What a Keras 2 file holds: `([(layer, [float32 array ...]) ...], configuration or None, version of Keras, whether tf.keras)`."""
     import h5py
 
     if not Path(path).is_file():
@@ -114,7 +120,7 @@ def _read(path):
     numbers = tuple(int(number) for number in version.split("-")[0].split(".") if number.isdigit())  # "2.2.4-tf"
     if numbers >= (3,):
         raise UserError(f"{path}: written by Keras {version}, not by Keras 2; keras.models.load_model reads it")
-    return [(name, arrays) for name, arrays in layers if arrays], config, numbers
+    return [(name, arrays) for name, arrays in layers if arrays], config, numbers, version.endswith("-tf")
 
 
 def _text(value):

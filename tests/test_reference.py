@@ -192,8 +192,8 @@ def test_a_full_model_whose_configuration_is_a_bare_list(tmp_path, alpha):
         np.testing.assert_array_equal(ours, theirs)
 
 
-@pytest.mark.parametrize("version, gate", [("2.0.9", "hard_sigmoid_keras2"), ("2.2.4-tf", "hard_sigmoid_keras2"), ("2.3.0", "sigmoid"),
-                                           ("2.21.0", "sigmoid")])
+@pytest.mark.parametrize("version, gate", [("2.0.9", "hard_sigmoid_keras2"), ("2.2.4", "hard_sigmoid_keras2"), ("2.3.0", "sigmoid"),
+                                           ("2.3.0-tf", "sigmoid"), ("2.21.0", "sigmoid")])
 @pytest.mark.parametrize("layers, network", [(ENHANCER, "blstm"), (QUALITY_NET_2018, "quality_net_2018")])
 def test_weights_alone_have_the_gates_of_their_time(tmp_path, version, gate, layers, network):
     path = write(tmp_path / "weights.h5", layers, version=version, group=None)
@@ -202,6 +202,18 @@ def test_weights_alone_have_the_gates_of_their_time(tmp_path, version, gate, lay
     assert gates(card) == "sigmoid" and card["network"] == network
     for ours, theirs in zip(other.get_weights(), flat(layers), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_gates_that_nobody_can_tell_must_be_said(tmp_path):
+    """tf.keras of TensorFlow 1.14 to 2.1 called itself 2.2.4-tf; the default changed between."""
+    path = write(tmp_path / "weights.h5", ENHANCER, version="2.2.4-tf", group=None)
+    with pytest.raises(UserError, match=r"written by tf.keras 2\.2\.4: .* recurrent_activation='hard_sigmoid_keras2' or 'sigmoid'"):
+        load_reference(path)
+    for said in ("hard_sigmoid_keras2", "sigmoid"):
+        assert gates(load_reference(path, recurrent_activation=said)[1]) == said
+    full = write(tmp_path / "full.h5", ENHANCER, enhancer_config(), version="2.2.4-tf")  # its configuration says
+    assert gates(load_reference(full)[1]) == "hard_sigmoid_keras2"
+    assert load_reference(write(tmp_path / "D.h5", discriminator(vector=False), version="2.2.4-tf", group=None), bins=17)[0]  # has no gates
 
 
 @pytest.mark.parametrize("config", [None, discriminator_config(strides=[1, 1])])
