@@ -8,6 +8,7 @@ and then the enhancer is trained through it (`training.train`).
 import dataclasses
 import json
 import math
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -130,8 +131,9 @@ class QualityRounds:
         if "historical" in self.turns.stages:
             self.history.add(number, current.pairs, current.masks, scores)
         self._hand_over()
-        self.logger.info("round %d: %d current pairs, %d in the history, Quality-Net's loss %s over %d updates", number,
-                         np.isfinite(scores).sum(), len(past), f"{np.mean(losses):.5f}" if losses else "none", len(losses))
+        self.logger.info("round %d: %d current pairs, %d in the history, Quality-Net's loss %s over %d updates, %.1f s waited for scores",
+                         number, np.isfinite(scores).sum(), len(past), f"{np.mean(losses):.5f}" if losses else "none", len(losses),
+                         current.waited_s)
 
     def _hand_over(self):
         frozen, learned = self.predictor.network.get_weights(), self.quality_net.get_weights()
@@ -208,10 +210,14 @@ class _Current:
 
     def __init__(self, pairs, masks, shown, order, pending, target):
         self.pairs, self.masks, self.shown, self.order, self._pending, self._target = pairs, masks, shown, order, pending, target
+        self.waited_s = 0.0
 
     def score(self, i):
         """Score of pair i, waited for; NaN where a metric refuses."""
-        return self._target.to_score(self._pending[i].result())
+        began = time.monotonic()
+        result = self._pending[i].result()
+        self.waited_s += time.monotonic() - began
+        return self._target.to_score(result)
 
 
 def draw(items, mixtures, wanted, rng):
