@@ -330,6 +330,20 @@ def test_figure_is_drawn(name, tmp_path):
     assert list(path.parent.iterdir()) == [path]  # nothing temporary stays
 
 
+def test_figures_over_runs_show_all_of_runs_of_unequal_length(tmp_path, monkeypatch):
+    drawn_figures = []
+    monkeypatch.setattr(figures, "_save", lambda figure, path: drawn_figures.append(figure))
+    figures.predicted_and_true_over_runs({"short": ([0, 280], [1, 2], [1, 1]), "long": ([0, 700], [1, 1], [1, 2])}, tmp_path / "a.png",
+                                         label="0.5 PESQ raw + 0.25 COVL + 0.25 STOI, 0 to 1")
+    assert all(axes.get_xlim()[0] == 0 and axes.get_xlim()[1] >= 700 for axes in drawn_figures[0].axes)
+    assert "\n" in drawn_figures[0].get_supylabel()
+    figures.true_by_iteration({"run": ([0, 140, 700], [2.2, 2.3, 2.4])}, tmp_path / "b.png")
+    axes, = drawn_figures[1].axes
+    assert axes.lines[0].get_xdata().tolist() == [0, 140, 700] and axes.get_xlim()[1] >= 700
+    figures.true_by_iteration({"run": ([0, 10, 700], [2.2, 2.3, 2.4])}, tmp_path / "c.png", last=30)  # the letter's
+    assert drawn_figures[2].axes[0].lines[0].get_xdata().tolist() == [0, 10]
+
+
 def test_figures_share_one_scale(tmp_path, monkeypatch):
     """The silent wave of two is shown at the floor of the loud one's scale, not stretched to its own."""
     seen = []

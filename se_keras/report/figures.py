@@ -4,6 +4,7 @@ A system has one colour in all figures of a report (`palette`). No figure opens 
 of them work in scripts, notebooks and tests alike.
 """
 
+import textwrap
 from pathlib import Path
 
 import matplotlib
@@ -80,9 +81,9 @@ def predicted_against_true(pairs, path, colours=None, max_points=4000, label=_PE
             step = max(1, len(true) // max_points)
             panel.plot(limits, limits, color="black", linewidth=0.8, linestyle="--")
             panel.scatter(true[::step], predicted[::step], s=7, alpha=0.35, linewidths=0, color=colours[name], label=said)
-            panel.set(xlim=limits, ylim=limits, box_aspect=1, title=name, xlabel=f"True {label}")
+            panel.set(xlim=limits, ylim=limits, box_aspect=1, title=name, xlabel=_wrap(f"True {label}"))
             panel.legend(loc="upper left", handlelength=0, handletextpad=0, markerscale=0)
-        np.atleast_1d(axes)[0].set_ylabel(f"Predicted {label}")
+        np.atleast_1d(axes)[0].set_ylabel(_wrap(f"Predicted {label}"))
         return _save(figure, path)
 
 
@@ -134,7 +135,7 @@ def true_by_iteration(runs, path, colours=None, last=None, label=_PESQ):
             iteration, pesq = np.asarray(iteration), np.asarray(pesq, dtype=float)
             shown = (iteration <= last) & np.isfinite(pesq)
             axes.plot(iteration[shown], pesq[shown], marker=marker, markersize=4.5, color=colours[name], label=name)
-        axes.set(xlabel=_ITERATION, ylabel=f"True {label}, validation", title="Fine-tuning", xlim=(-0.02 * last, 1.02 * last))
+        axes.set(xlabel=_ITERATION, ylabel=_wrap(f"True {label}, validation"), title="Fine-tuning", xlim=(-0.02 * last, 1.02 * last))
         axes.legend()
         return _save(figure, path)
 
@@ -159,7 +160,7 @@ def predicted_and_true_by_iteration(iteration, predicted, true, path, best=None,
             axes.plot(iteration[given], values[given], label=name, **line)
         value = true[np.argmin(np.abs(iteration - best))]
         axes.plot([best], [value], "o", color=_COLOURS[0], label=f"kept: iteration {best:g}, true {value:.2f}")
-        axes.set(xlabel=_ITERATION, ylabel=f"{label}, validation", title="Predicted and true score", xlim=(0, None))
+        axes.set(xlabel=_ITERATION, ylabel=_wrap(f"{label}, validation"), title="Predicted and true score", xlim=(0, None))
         axes.legend()
         return _save(figure, path)
 
@@ -187,14 +188,14 @@ def predicted_and_true_over_runs(runs, path, colours=None, label=_PESQ):
             if np.isfinite(true[0]):
                 panel.axhline(true[0], color="black", linewidth=0.6)
             panel.set_title(name, loc="left", fontsize=10)
-            panel.set_xlim(0, None)
+        panels[0].set_xlim(0, None)  # shared, so only when all runs are drawn: it ends the autoscaling
         for panel in panels[len(runs):]:
             panel.set_visible(False)
         lines = [matplotlib.lines.Line2D([], [], color="black", linestyle=style, linewidth=width, label=said)
                  for style, width, said in (("-", 1.5, "true"), ("--", 1.5, "predicted by Quality-Net"), ("-", 0.6, "true at the start"))]
         figure.legend(handles=lines, loc="outside upper center", ncols=3)
         figure.supxlabel(_ITERATION, fontsize=10)
-        figure.supylabel(f"{label}, validation", fontsize=10)
+        figure.supylabel(_wrap(f"{label}, validation"), fontsize=10, multialignment="center")
         return _save(figure, path)
 
 
@@ -268,6 +269,11 @@ def _figure(width, height, rows=1, columns=1, **options):
     """A figure and its axes, in inches, without pyplot: nothing stays open."""
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(rows, columns, **options)
+
+
+def _wrap(label):
+    """An axis label in lines that fit beside a low figure: a weighted sum of metrics has a long name."""
+    return textwrap.fill(label, 36)
 
 
 def _save(figure, path):
