@@ -354,13 +354,6 @@ def test_figures_share_one_scale(tmp_path, monkeypatch):
     assert {axes.images[0].get_clim() for axes in seen[0].axes[:2]} == {(-70, 0)}
 
 
-def test_fig2_ends_at_its_last_iteration(tmp_path, monkeypatch):
-    seen = []
-    monkeypatch.setattr(figures, "_save", lambda figure, path: seen.append(figure))
-    FIGURES["fig2"](tmp_path / "x.png")
-    assert list(seen[0].axes[0].lines[0].get_xdata()) == [0, 10, 30]
-
-
 def test_report_folder(tmp_path):
     scores = make_scores()
     waves = {name: np.random.default_rng(0).normal(size=8000) for name in ("clean", "noisy", "quality")}
