@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from se_keras import cli, files, models, pretrained, runs  # noqa: E402  (the path above lets the script run from anywhere)
+from se_keras import backend, cli, files, models, pretrained, runs  # noqa: E402  (the path above lets the script run from anywhere)
 from se_keras.errors import UserError  # noqa: E402
 
 EXAMPLE = """
@@ -41,6 +41,7 @@ def main(argv=None):
         "validation": {key: value for key, value in best.items() if value == value},
     }
     if config["network"] == "quality_net":
+        backend.load()
         from se_keras.lipschitz import lipschitz_bounds
 
         card["lipschitz"] = lipschitz_bounds(pretrained.load_quality_net(args.run).network, frames=64)
