@@ -9,7 +9,7 @@ from se_keras.errors import UserError
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 BEST, LAST = "best.weights.h5", "last.weights.h5"  # of a run: those that validation chose, and those of its last validation
-DEFAULT_ENHANCER = "blstm-qnet"
+DEFAULT_ENHANCER = "blstm-balanced"
 DEFAULT_QUALITY_NET = "quality-net"
 DEFAULT_NON_INTRUSIVE = "quality-net-2018"
 
