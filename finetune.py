@@ -9,8 +9,8 @@ from se_keras.stft import Stft
 
 EXAMPLES = """
   python finetune.py --data data/demo --enhancer runs/blstm --quality-net runs/quality-net --out runs/blstm-qnet
-  python finetune.py --data data/demo --enhancer runs/blstm --quality-net runs/quality-net --update replay --out runs/blstm-replay
-      a Quality-Net that learns on in turns with the enhancer
+  python finetune.py --data data/demo --enhancer runs/blstm --quality-net runs/quality-net --update replay --anchor --out runs/blstm-replay
+      a Quality-Net that learns on in turns with the enhancer, each time beside what the enhancer of the start made of it
   python finetune.py --data data/demo --enhancer runs/blstm --preset metricgan-plus --out runs/blstm-metricgan-plus
       as MetricGAN+ has it: with a Quality-Net that begins from nothing (--quality-net new) and learns wide-band PESQ (--target)
   python finetune.py --data data/demo --enhancer runs/blstm --loss mse --out runs/blstm-mse-on --compare runs/blstm-qnet
