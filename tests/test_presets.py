@@ -93,3 +93,19 @@ def test_what_frozen_makes_pointless_falls_away(capsys):
 
 def test_a_default_sample_is_cut_to_a_short_round():
     assert finetune.arguments(["--update", "replay", "--quality-net", "quality-net", "--batch", "1"]).sample == 20
+
+
+def test_a_quality_net_left_by_a_fine_tuning_knows_which_function_it_learned(trained, tmp_path, monkeypatch, capsys):
+    """A function of the user's own, learned on the way: edited since, it is another target."""
+    (tmp_path / "levels_of_mine.py").write_text("def level(reference, degraded):\n    return float(min(abs(degraded).max(), 1))\n")
+    monkeypatch.chdir(tmp_path)
+    common = ["--data", trained / "data", "--enhancer", trained / "mse", "--iterations", 2, "--validate-every", 2, "--workers", 1]
+    finetune.main(list(map(str, [*common, "--quality-net", "new", "--update", "alternating", "--target", "levels_of_mine:level[0,1]",
+                                 "--round", 2, "--sample", 2, "--batch", 2, "--quality-args", '{"filters": [[2, 5]]}',
+                                 "--out", tmp_path / "run"])))
+    card = tmp_path / "run" / "quality-net" / "config.json"
+    config = json.loads(card.read_text())
+    assert list(config["weights"]) == ["levels_of_mine:level[0,1]"]
+    files.write_json(card, {**config, "weights": {"levels_of_mine:level[0,1]": "sha256 of another day"}})
+    assert "has learned to predict levels_of_mine:level[0,1] as it was before an edit (sha256 of another day)" in refused(
+        capsys, finetune, *common, "--quality-net", tmp_path / "run" / "quality-net", "--out", tmp_path / "other")
