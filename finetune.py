@@ -155,9 +155,9 @@ def main(argv=None):
 
         history = training.train(model, feed, prepare, plan, args.out, logger, validate, network, f"fine-tuning ({args.loss})",
                                  partner, stop)
-        network.load_weights(Path(args.out) / "best.weights.h5")
+        network.load_weights(Path(args.out) / pretrained.BEST)
         if partner is not None:
-            predictor.network.load_weights(Path(args.out) / "quality-net" / "best.weights.h5")
+            predictor.network.load_weights(Path(args.out) / "quality-net" / pretrained.BEST)
         print(validate.write_worst(Path(args.out) / "worst"))
     runs.finish(args.out, history, "true", "" if args.stoi_drop is None else f" of those that lost at most {args.stoi_drop:g} STOI")
     draw(args, history, target)

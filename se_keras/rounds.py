@@ -18,6 +18,7 @@ from tqdm import tqdm
 from se_keras import diet, files, manifest, mixing
 from se_keras.enhancer import MaskEnhancer, pad_frames
 from se_keras.errors import UserError
+from se_keras.pretrained import BEST
 from se_keras.stft import stft
 from se_keras.surrogate import see
 
@@ -112,7 +113,7 @@ class QualityRounds:
         """Quality-Net as it is now, kept beside the enhancer's best weights."""
         from se_keras.training import save_weights
 
-        save_weights(self.predictor.network, self.folder / "best.weights.h5")
+        save_weights(self.predictor.network, self.folder / BEST)
 
     def __call__(self, step):
         number = step // self.turns.every

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from se_keras import files, runs
 from se_keras.errors import UserError, check_choice
+from se_keras.pretrained import BEST, LAST
 
 
 @dataclass(frozen=True)
@@ -212,10 +213,10 @@ def _validation(state, plan, run, logger, validate, network, board, batches_per_
            "loss": state.loss_sum / state.loss_count if state.loss_count else None, "learning_rate": plan.rate(state.step),
            "seconds": round(state.seconds, 1), **values, "best": better}
     with _uninterrupted():
-        save_weights(network, run / "last.weights.h5")
+        save_weights(network, run / LAST)
         if better:
             state.best, state.best_step, state.wait = value, state.step, 0
-            save_weights(network, run / "best.weights.h5")
+            save_weights(network, run / BEST)
             if partner is not None:
                 partner.keep()
         else:
