@@ -67,6 +67,9 @@ def arguments(argv):
     turns.add_argument("--sample", type=cli.positive_int, default=24, metavar="N", help="mixtures scored in each of its turns")
     turns.add_argument("--sample-of", default="next", choices=["next", "last"],
                        help="which: of those that the enhancer is about to train on, or has just trained on")
+    turns.add_argument("--lag", type=int, default=0, choices=[0, 1], metavar="0|1",
+                       help="0: it learns how the enhancer of now scores, and the enhancer waits for that; 1: how the one of a round ago "
+                            "did, while those of now are measured, so that no accelerator waits")
     turns.add_argument("--stages", nargs="+", choices=["current", "historical"],
                        help="what it learns from in a turn, in order; by default current, with replay historical current")
     turns.add_argument("--history-share", type=cli.fraction, default=0.1, help="of the history, learned in a historical stage")
@@ -261,7 +264,7 @@ def quality_rounds(args, network, predictor, arguments, feed, scorer, logger):
     stages = tuple(args.stages or UPDATES[args.update])
     turns = rounds.Turns(every=args.round, sample=args.sample, sample_of=args.sample_of, stages=stages, history_share=args.history_share,
                          history_pairs=args.history_pairs, step_size=args.step_size, batch=args.quality_batch, siblings=args.siblings,
-                         contrast=args.contrast, anchored=args.anchor, diet=shown, seed=args.seed)
+                         contrast=args.contrast, lag=args.lag, anchored=args.anchor, diet=shown, seed=args.seed)
     base = None
     if args.anchor or args.base_rows:  # loaded again: the one that is fine-tuned will not stay what it is
         base = rounds.Base(MaskEnhancer(pretrained.load(args.enhancer, **args.model_args)[0], predictor.config))

@@ -183,22 +183,24 @@ def jobs(pairs, enhancers):
         for row in spectra:
             spectra[row] = tuple(stft(wave, enhancers[0].config) for wave in mixing.pair(row))
         seen = [spectra.get(pair.row) for pair in chunk]
-        yield from jobs_of(chunk, seen, pair_masks(chunk, seen, enhancers), enhancers)
+        recipes = [pair_recipe(pair, enhancers) for pair in chunk]
+        yield from jobs_of(chunk, seen, pair_masks(chunk, seen, enhancers), recipes, enhancers[0].config if enhancers else None)
 
 
-def jobs_of(pairs, spectra, masks, enhancers):
-    """As `jobs`, where the masks are known already (`pair_masks`).
+def jobs_of(pairs, spectra, masks, recipes, config):
+    """As `jobs`, where the masks are known already (`pair_masks`), and the enhancers may be gone.
 
     Args:
         pairs: list of `Pair`.
         spectra: (noisy, clean) spectrum of each, float32 `(frames, bins, 2)`; only those of masked pairs are looked at.
         masks: mask of each, float32 `(frames, bins)`, or None.
-        enhancers: the `MaskEnhancer`s.
+        recipes: `pair_recipe` of each.
+        config: `Stft` of the spectra; None where there are none.
     """
-    for pair, spectrum, mask in zip(pairs, spectra, masks, strict=True):
+    for pair, spectrum, mask, known in zip(pairs, spectra, masks, recipes, strict=True):
         if pair.masked:
-            wave = istft(spectrum[0] * mask[..., None], pair.row.used_samples, enhancers[pair.enhancer].config)
-            yield wave_job(pair.row, wave, recipe=pair_recipe(pair, enhancers))
+            wave = istft(spectrum[0] * mask[..., None], pair.row.used_samples, config)
+            yield wave_job(pair.row, wave, recipe=known)
         else:
             yield mixture_job(pair.row) if pair.kind == "noisy" else clean_job(pair.row)
 

@@ -6,7 +6,6 @@ and then the enhancer is trained through it (`training.train`).
 """
 
 import dataclasses
-import json
 import math
 import time
 from dataclasses import dataclass
@@ -15,9 +14,10 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from se_keras import diet, files, manifest, mixing
+from se_keras import diet, mixing
 from se_keras.enhancer import MaskEnhancer, pad_frames
 from se_keras.errors import UserError
+from se_keras.history import Awaited, History
 from se_keras.pretrained import BEST
 from se_keras.stft import stft
 from se_keras.surrogate import see
@@ -41,6 +41,9 @@ class Turns:
             Below 1 it is an average over rounds, which the few mixtures of one round shake less.
         batch: pairs in an update of Quality-Net.
         siblings, contrast: of `losses.quality.score_loss`.
+        lag: rounds between the scoring of pairs and the learning from them. 0: Quality-Net learns how the enhancer of now scores, and
+            the enhancer waits for the last score. 1: it learns how the one of a round ago did, while the enhancer goes on and the
+            scores of now are measured; the first round, which has none before it, waits for its own.
         anchored: whether each mixture is shown as the enhancer that fine-tuning began from enhances it, too: what has changed since
             is then a difference between siblings.
         diet: further arguments of `diet.diet`: what is shown of each mixture.
@@ -57,6 +60,7 @@ class Turns:
     batch: int = 4
     siblings: int = 1
     contrast: float = 0.0
+    lag: int = 0
     anchored: bool = False
     diet: dict = dataclasses.field(default_factory=dict)
     seed: int = 0
@@ -89,7 +93,8 @@ class QualityRounds:
         feed: `dataset.Feed` that the enhancer trains on.
         scorer: measures `predictor.target.metrics`.
         turns: `Turns`.
-        run: run folder; the history lies in run/history, Quality-Net's weights beside the best enhancer's in run/quality-net.
+        run: run folder; the history lies in run/history, with a lag the pairs of now in run/awaited, Quality-Net's weights beside the
+            best enhancer's in run/quality-net.
         logger: of the run.
         base: `Base`, of whose pairs each historical stage shows `sample` mixtures too; None for none, and no anchored turns.
     """
@@ -98,6 +103,8 @@ class QualityRounds:
         self.network, self.quality_net, self.predictor, self.feed, self.scorer = network, quality_net, predictor, feed, scorer
         self.turns, self.folder, self.logger, self.base = turns, Path(run) / "quality-net", logger, base
         self.history = History(Path(run) / "history", turns.history_pairs, feed.rows)
+        self.awaited = Awaited(Path(run) / "awaited", feed.rows) if turns.lag else None
+        self._begun = {}  # of the newest rounds, until they have been learned: `_Current`, its scores on the way
         quality_net.optimizer.build(quality_net.trainable_variables)
 
     @property
@@ -117,31 +124,36 @@ class QualityRounds:
 
     def __call__(self, step):
         number = step // self.turns.every
+        learned = max(number - self.turns.lag, 0)  # the round whose scores are learned from now
         rng = np.random.default_rng([self.turns.seed, number])
-        current = self._score_current(step, number, rng)
-        past = self.history.before(number)
+        order = self._score_current(step, number, rng)
+        current = self._scored(learned)
+        current.waited_s = 0.0
+        if learned < number:
+            order = None  # that of the first pass over pairs which are scored meanwhile
+        past = self.history.before(learned)
         losses = []
         for stage in self.turns.stages:  # while the scoring processes work: on what is past, or on what they have done already
             if stage == "historical":
                 pairs, shown, scores = self._historical(past, rng)
                 losses += self._learn(shown, scores.__getitem__, self._families(pairs, rng))
             else:
-                losses += self._learn(current.shown, current.score, current.order or self._families(current.pairs, rng))
-                current.order = None
+                losses += self._learn(current.shown, current.score, order or self._families(current.pairs, rng))
+                order = None
         scores = np.array([current.score(i) for i in range(len(current.pairs))], np.float32)
         if "historical" in self.turns.stages:
-            self.history.add(number, current.pairs, current.masks, scores)
+            self.history.add(learned, current.pairs, current.masks, scores)
         self._hand_over()
-        self.logger.info("round %d: %d current pairs, %d in the history, Quality-Net's loss %s over %d updates, %.1f s waited for scores",
-                         number, np.isfinite(scores).sum(), len(past), f"{np.mean(losses):.5f}" if losses else "none", len(losses),
-                         current.waited_s)
+        self.logger.info("round %d: %d current pairs%s, %d in the history, Quality-Net's loss %s over %d updates, %.1f s waited for scores",
+                         number, np.isfinite(scores).sum(), f" (of round {learned})" if learned < number else "", len(past),
+                         f"{np.mean(losses):.5f}" if losses else "none", len(losses), current.waited_s)
 
     def _hand_over(self):
         frozen, learned = self.predictor.network.get_weights(), self.quality_net.get_weights()
         self.predictor.network.set_weights([old + self.turns.step_size * (new - old) for old, new in zip(frozen, learned, strict=True)])
 
     def _score_current(self, step, number, rng):
-        """The round's pairs, their scores on the way in the order in which the first current stage will want them."""
+        """Begin to score the round's pairs; the batches of a first pass over them, in whose order they are scored."""
         rows, first = [], step - self.turns.every if self.turns.sample_of == "last" and step else step
         for k in range(first, first + self.turns.every):
             if len(rows) >= self.turns.sample:
@@ -152,12 +164,27 @@ class QualityRounds:
         pairs = diet.diet(rows[:self.turns.sample], len(enhancers), seed=self.turns.seed + 1000 * (number + 1), **self.turns.diet)
         spectra = self._spectra(pairs)
         masks = diet.pair_masks(pairs, spectra, enhancers)
+        recipes = [diet.pair_recipe(pair, enhancers) for pair in pairs]
         order = self._families(pairs, rng)
-        first_wanted = list(dict.fromkeys(np.concatenate(order).tolist()))
-        jobs = diet.jobs_of(*([of[i] for i in first_wanted] for of in (pairs, spectra, masks)), enhancers)
+        self._begun[number] = self._begin(pairs, spectra, masks, recipes, list(dict.fromkeys(np.concatenate(order).tolist())))
+        if self.awaited is not None:
+            self.awaited.add(number, pairs, masks, recipes, self.turns.lag)
+        return order
+
+    def _begin(self, pairs, spectra, masks, recipes, first_wanted):
+        """The `_Current` of pairs, whose scoring begins, in the order given."""
+        config = self.predictor.config
+        jobs = diet.jobs_of(*([of[i] for i in first_wanted] for of in (pairs, spectra, masks, recipes)), config)
         pending = {i: self.scorer.submit(job) for i, job in zip(first_wanted, jobs, strict=True)}
-        shown = see(pairs, spectra, masks, self.predictor.config, self.predictor.representation)
-        return _Current(pairs, masks, shown, order, pending, self.predictor.target)
+        return _Current(pairs, masks, see(pairs, spectra, masks, config, self.predictor.representation), pending, self.predictor.target)
+
+    def _scored(self, number):
+        """The `_Current` of a round that was begun; after a restart, of one begun before it, found on disk."""
+        self._begun = {of: current for of, current in self._begun.items() if of >= number}
+        if number not in self._begun:
+            pairs, masks, recipes = self.awaited.get(number)
+            return self._begin(pairs, self._spectra(pairs), masks, recipes, range(len(pairs)))
+        return self._begun[number]
 
     def _families(self, pairs, rng):
         return families(pairs, self.turns.siblings, self.turns.batch, rng)
@@ -207,10 +234,10 @@ class QualityRounds:
 
 
 class _Current:
-    """A round's pairs: what Quality-Net is shown of them, the batches of its first pass, and their scores as they come."""
+    """A round's pairs: what Quality-Net is shown of them, and their scores as they come."""
 
-    def __init__(self, pairs, masks, shown, order, pending, target):
-        self.pairs, self.masks, self.shown, self.order, self._pending, self._target = pairs, masks, shown, order, pending, target
+    def __init__(self, pairs, masks, shown, pending, target):
+        self.pairs, self.masks, self.shown, self._pending, self._target = pairs, masks, shown, pending, target
         self.waited_s = 0.0
 
     def score(self, i):
@@ -264,69 +291,3 @@ def families(pairs, siblings, batch, rng):
     groups = [groups[place] for place in rng.permutation(len(groups))]
     size = batch // siblings
     return [np.concatenate(groups[start:start + size]) for start in range(0, len(groups), size)]
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A pair of an earlier round: its mask as the enhancer of then estimated it, and its score."""
-
-    round: int
-    pair: diet.Pair
-    score: float
-    path: Path
-    place: int
-
-    def mask(self):
-        """float32 `(frames, bins)`, kept in 16 bits."""
-        with np.load(self.path) as stored:
-            return stored[f"mask_{self.place}"].astype(np.float32)
-
-
-class History:
-    """Pairs of earlier rounds on disk: one file a round, the oldest deleted where there are too many.
-
-    A file holds the rows, masks and scores of a round's masked pairs; a mixture is made again when it is drawn. A round that is
-    taken again, after a kill, writes the same file again.
-
-    Args:
-        folder: created where absent.
-        most_pairs: the bound; the newest round is kept whatever it holds.
-        rows: manifest rows, from which an entry takes the paths of its files: the corpus may lie elsewhere by now.
-    """
-
-    def __init__(self, folder, most_pairs, rows=()):
-        self.folder, self.most_pairs = Path(folder), most_pairs
-        self.files = {row.id: {"clean": row.clean, "noise": row.noise, "noisy": row.noisy} for row in rows}
-        self.folder.mkdir(parents=True, exist_ok=True)
-
-    def add(self, number, pairs, masks, scores):
-        """Keep the masked pairs of round `number` that have a score."""
-        kept = [i for i, pair in enumerate(pairs) if pair.masked and np.isfinite(scores[i])]
-        entries = [{"row": dataclasses.asdict(pairs[i].row), "kind": pairs[i].kind, "variant": pairs[i].variant, "score": float(scores[i])}
-                   for i in kept]
-        arrays = {f"mask_{place}": masks[i].astype(np.float16) for place, i in enumerate(kept)}
-        with files.replacing(self._path(number)) as temporary, open(temporary, "wb") as file:
-            np.savez(file, entries=np.array(json.dumps(entries)), **arrays)
-
-    def before(self, number):
-        """`Entry`s of the rounds before `number`, the newest ones that fit into the bound; older files are deleted."""
-        kept, full = [], False
-        for path in sorted(self.folder.glob("round_*.npz"), reverse=True):
-            of = int(path.stem.removeprefix("round_"))
-            if of >= number:  # of rounds that a kill has undone
-                continue
-            with np.load(path) as stored:
-                entries = json.loads(str(stored["entries"]))
-            full = full or bool(kept) and len(kept) + len(entries) > self.most_pairs
-            if full:
-                path.unlink()
-                continue
-            kept += [Entry(of, diet.Pair(self._row(entry["row"]), entry["kind"], variant=entry["variant"]), entry["score"], path,
-                           place) for place, entry in enumerate(entries)]
-        return kept
-
-    def _row(self, stored):
-        return manifest.Utterance(**{**stored, **self.files.get(stored["id"], {})})
-
-    def _path(self, number):
-        return self.folder / f"round_{number:05d}.npz"

@@ -1,6 +1,7 @@
 """Quality-Net and the enhancer in turns: what is shown, what is kept, and that an interrupted run ends like a whole one."""
 
 import dataclasses
+import functools
 import logging
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from se_keras import diet, mixing, models, rounds, surrogate, training
 from se_keras.dataset import Feed
+from se_keras.enhancer import MaskEnhancer
 from se_keras.errors import UserError
 from se_keras.losses.quality import score_loss
 from se_keras.scores import Scorer
@@ -54,26 +56,6 @@ def test_families_show_every_pair_and_keep_siblings_together(rows):
             assert len({pairs[i].row for i in family}) == 1 and len(set(family)) == siblings
 
 
-def test_history_is_bounded_newest_first_and_forgets_what_a_kill_has_undone(rows, tmp_path):
-    history = rounds.History(tmp_path, most_pairs=5)
-    pairs = [diet.Pair(rows[0], "noisy"), diet.Pair(rows[0], "enhanced"), diet.Pair(rows[1], "perturbed", variant=2)]
-    rng = np.random.default_rng(0)
-    masks = {number: [None, *rng.random((2, 7, 257), np.float32)] for number in range(4)}
-    for number in range(4):
-        history.add(number, pairs, masks[number], np.array([0.1, 0.2, 0.3 if number else np.nan]))
-    kept = history.before(4)
-    assert [(entry.round, entry.pair, entry.score) for entry in kept] == [
-        (3, pairs[1], 0.2), (3, pairs[2], 0.3), (2, pairs[1], 0.2), (2, pairs[2], 0.3)]  # noisy speech has no mask to remember
-    np.testing.assert_allclose(kept[1].mask(), masks[3][2], atol=5e-4)  # 16 bits
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["round_00002.npz", "round_00003.npz"]
-    tight = rounds.History(tmp_path, most_pairs=1)
-    assert {entry.round for entry in tight.before(4)} == {3}  # the newest round whatever it holds: replay without a past is none
-    history.add(1, pairs, masks[1], np.array([0.1, 0.2, 0.3]))
-    assert {entry.round for entry in history.before(2)} == {1}
-    history.add(0, pairs, masks[0], np.array([0.1, 0.2, np.nan]))
-    assert len(history.before(1)) == 1  # without a score, nothing to remember
-
-
 def test_what_quality_net_knew_before_is_shown_again(rows, labeller, enhancer, tmp_path, monkeypatch):
     """The base's masks are the starting enhancer's, whatever has become of it."""
     pairs = diet.diet(rows[:4], 1, clean_share=0, crop_s=0.5)
@@ -118,9 +100,10 @@ def test_whose_turn_it_is_and_what_is_scored(rows, labeller, tmp_path, sample_of
     partner, _ = joint(rows, labeller, tmp_path, sample_of=sample_of, sample=4)
     assert [step for step in range(6) if partner.due(step)] == list(batches)
     for step, expected in batches.items():
-        current = partner._score_current(step, step // 2, np.random.default_rng(0))
+        order = partner._score_current(step, step // 2, np.random.default_rng(0))
+        current = partner._scored(step // 2)
         assert {pair.row for pair in current.pairs} == {row for k in expected for row in partner.feed.cut_rows(k)}
-        assert set(np.concatenate(current.order)) == set(range(len(current.pairs)))
+        assert set(np.concatenate(order)) == set(range(len(current.pairs)))
 
 
 def test_a_round_teaches_quality_net_alone_and_hands_it_over(rows, labeller, tmp_path):
@@ -168,11 +151,46 @@ def test_quality_net_learns_while_the_present_is_scored(rows, labeller, tmp_path
         assert set(before) <= set(range(4)) and begun > 4  # batches of four
 
 
+def test_with_a_lag_nothing_waits_for_what_has_just_been_begun(rows, labeller, tmp_path, monkeypatch):
+    """From the second round on: learned is how the enhancer of a round ago scored, by the masks that it made then."""
+    partner, _ = joint(rows, labeller, tmp_path, lag=1)
+    begun, asked = [], []
+
+    class Watched:
+        def __init__(self, job):
+            self.round = now
+            begun.append(now)
+
+        def result(self):
+            asked.append(self.round)
+            return {"pesq_raw": 2.0}
+
+    monkeypatch.setattr(labeller, "submit", Watched)
+    expected, of_then = {0: {0}, 1: {0}, 2: {1}, 3: {2}}, {}
+    for now in range(4):
+        partner.network.set_weights([weight + 0.01 for weight in partner.network.get_weights()])
+        asked.clear()
+        partner(2 * now)
+        assert set(asked) == expected[now] and begun[-1] == now
+        coming = partner.feed.cut_rows(2 * now)  # two of the three that are scored
+        noisy = [magnitude(stft(mixing.pair(row)[0])) for row in coming]
+        of_then[now] = dict(zip(coming, MaskEnhancer(partner.network, partner.predictor.config).masks(noisy), strict=True))
+    kept = {(entry.round, entry.pair.row): entry.mask() for entry in partner.history.before(9) if entry.pair.kind == "enhanced"}
+    assert {number for number, _ in kept} == {0, 1, 2}
+    for number in range(3):
+        for row, mask in of_then[number].items():
+            np.testing.assert_allclose(kept[number, row], mask, atol=5e-4)
+
+
 @pytest.fixture(scope="module")
 def uninterrupted(rows, labeller, tmp_path_factory):
-    """A whole run: (rounds.QualityRounds, history)."""
-    partner, go = joint(rows, labeller, tmp_path_factory.mktemp("whole"))
-    return partner, go()
+    """lag -> a whole run: (rounds.QualityRounds, history)."""
+    @functools.cache
+    def whole(lag=0):
+        partner, go = joint(rows, labeller, tmp_path_factory.mktemp("whole"), lag=lag)
+        return partner, go()
+
+    return whole
 
 
 def same_end(whole, resumed, expected, found):
@@ -183,10 +201,10 @@ def same_end(whole, resumed, expected, found):
             np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("when", ["in a round", "between"])
-def test_an_interrupted_run_ends_like_a_whole_one(rows, labeller, uninterrupted, tmp_path, monkeypatch, when):
-    whole, expected = uninterrupted
-    interrupted, go = joint(rows, labeller, tmp_path / "interrupted")
+@pytest.mark.parametrize(("when", "lag"), [("in a round", 0), ("between", 0), ("between", 1)])
+def test_an_interrupted_run_ends_like_a_whole_one(rows, labeller, uninterrupted, tmp_path, monkeypatch, when, lag):
+    whole, expected = uninterrupted(lag)
+    interrupted, go = joint(rows, labeller, tmp_path / "interrupted", lag=lag)
     if when == "in a round":
         learn, passes = interrupted._learn, []
 
@@ -201,7 +219,7 @@ def test_an_interrupted_run_ends_like_a_whole_one(rows, labeller, uninterrupted,
         monkeypatch.setattr(interrupted, "due", lambda step: (_ for _ in ()).throw(KeyboardInterrupt) if step == 3 else step in (0, 2))
     with pytest.raises(KeyboardInterrupt):
         go()
-    resumed, go = joint(rows, labeller, tmp_path / "interrupted")
+    resumed, go = joint(rows, labeller, tmp_path / "interrupted", lag=lag)
     same_end(whole, resumed, expected, go())
 
 
@@ -209,30 +227,33 @@ class Killed(BaseException):
     """What a SIGKILL leaves behind: nothing that waits for Ctrl-C or for an error sees it."""
 
 
-@pytest.mark.parametrize(("place", "after"), [("_learn", False), ("history.add", False), ("history.add", True), ("_hand_over", False),
-                                              ("_hand_over", True), ("keep", True)])
-def test_a_killed_run_ends_like_a_whole_one(rows, labeller, uninterrupted, tmp_path, monkeypatch, place, after):
-    """Killed just before or after each thing that a turn writes or changes, the second time: nothing can be saved."""
-    whole, expected = uninterrupted
-    killed, go = joint(rows, labeller, tmp_path / "killed")
-    owner, name = (killed.history, place.removeprefix("history.")) if place.startswith("history.") else (killed, place)
+@pytest.mark.parametrize(("place", "after", "call", "lag"), [
+    ("_learn", False, 2, 0), ("history.add", False, 2, 0), ("history.add", True, 2, 0), ("_hand_over", False, 2, 0),
+    ("_hand_over", True, 2, 0), ("keep", True, 2, 0), ("awaited.add", False, 2, 1), ("awaited.add", True, 3, 1),
+    ("history.add", True, 3, 1)])
+def test_a_killed_run_ends_like_a_whole_one(rows, labeller, uninterrupted, tmp_path, monkeypatch, place, after, call, lag):
+    """Killed just before or after each thing that a turn writes or changes, the second or third time: nothing can be saved."""
+    whole, expected = uninterrupted(lag)
+    killed, go = joint(rows, labeller, tmp_path / "killed", lag=lag)
+    owner, _, name = place.rpartition(".")
+    owner = getattr(killed, owner) if owner else killed
     original, calls = getattr(owner, name), []
 
     def kill(*arguments):
         calls.append(arguments)
-        if len(calls) == 2 and not after:
+        if len(calls) == call and not after:
             raise Killed
         result = original(*arguments)
-        if len(calls) == 2:
+        if len(calls) == call:
             raise Killed
         return result
 
     monkeypatch.setattr(owner, name, kill)
     with pytest.raises(Killed):
         go()
-    resumed, go = joint(rows, labeller, tmp_path / "killed")
+    resumed, go = joint(rows, labeller, tmp_path / "killed", lag=lag)
     same_end(whole, resumed, expected, go())
-    assert sorted(path.name for path in (tmp_path / "killed" / "history").iterdir()) == [f"round_0000{number}.npz" for number in range(3)]
+    assert sorted(path.name for path in (tmp_path / "killed" / "history").iterdir()) == [f"round_0000{of}.npz" for of in range(3 - lag)]
 
 
 def test_pairs_without_a_score_are_not_learned(rows, labeller, tmp_path, caplog):
@@ -263,11 +284,3 @@ def test_a_quality_net_that_diverges_is_named(rows, labeller, tmp_path):
     partner.quality_net.optimizer.learning_rate = 1e30
     with pytest.raises(UserError, match="Quality-Net's loss is (nan|inf); lower --quality-rate"):
         go()
-
-
-def test_the_history_goes_with_a_corpus_that_was_moved(rows, tmp_path):
-    pairs, mask = [diet.Pair(rows[0], "enhanced")], np.ones((3, 257), np.float32)
-    rounds.History(tmp_path, 9).add(0, pairs, [mask], np.array([0.5]))
-    moved = dataclasses.replace(rows[0], clean="/elsewhere/clean.wav", noise="/elsewhere/noise.wav")
-    assert rounds.History(tmp_path, 9, [moved]).before(1)[0].pair.row == moved
-    assert rounds.History(tmp_path, 9).before(1)[0].pair.row == rows[0]
