@@ -1,8 +1,9 @@
-"""Score recordings against their clean references: Quality-Net's predicted PESQ beside the true metrics."""
+"""Score recordings against their clean references: what Quality-Nets predict beside what is measured."""
 
 import json
 import math
 import sys
+import textwrap
 from collections import Counter
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import scipy.signal
 from tabulate import tabulate
 from tqdm import tqdm
 
-from se_keras import audio, cli, metrics, models, pretrained, streaming
+from se_keras import audio, cli, metrics, models, pretrained, streaming, targets
 from se_keras.errors import UserError
 from se_keras.metrics.pesq import raw_to_nb
 from se_keras.stft import Stft
@@ -23,12 +24,11 @@ DESCRIPTION = """Score degraded or enhanced speech, against its clean reference 
   python score.py --degraded enhanced.wav --reference clean.wav --json
   python score.py --degraded recording.wav                         what the non-intrusive Quality-Net predicts, and nothing else
 
-Predicted PESQ comes from Quality-Net, on the raw scale of P.862 (-0.5 to 4.5, narrow band) and mapped to MOS-LQO by P.862.1 (of
-one that was trained for another target: that); the metrics beside it are measured. Files are resampled to 16 kHz and their channels
-averaged. The degraded signal's level does not matter. What has no score (silence, under a quarter second) is empty
-in the table, null in JSON, and its reason is said."""
-HEADERS = {"predicted_pesq_raw": "PESQ raw\npredicted", "predicted_pesq_nb": "PESQ nb\npredicted", "pesq_raw": "PESQ raw",
-           "pesq_nb": "PESQ nb", "pesq_wb": "PESQ wb", "stoi": "STOI", "estoi": "ESTOI", "si_sdr": "SI-SDR\ndB"}
+Two Quality-Nets predict: one the PESQ of P.862, raw (-0.5 to 4.5, narrow band) and mapped to MOS-LQO by P.862.1; the other, which the
+shipped enhancer learned from, a sum of PESQ, COVL and STOI from 0 to 1. Everything else, and what they predict too, is measured. Files
+are resampled to 16 kHz and their channels averaged. The degraded signal's level does not matter. What has no score (silence, under a
+quarter second) is empty in the table, null in JSON, and its reason is said."""
+PREDICTED = "predicted_"  # and the name of what is
 FRAME = Stft().hop_length  # samples that the two lengths may differ by
 
 
@@ -37,19 +37,14 @@ def main(argv=None):
     parser.add_argument("--degraded", required=True, metavar="X", help="an audio file, or a folder of them")
     parser.add_argument("--reference", metavar="Y", help="the clean file, or the folder of clean files; left out, nothing is measured")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    parser.add_argument("--quality-net", metavar="NAME|RUN",
-                        help="a shipped Quality-Net, a run folder of train.py quality-net, or none: measure only; by default "
-                             f"{pretrained.DEFAULT_QUALITY_NET}, without a reference {pretrained.DEFAULT_NON_INTRUSIVE}")
+    parser.add_argument("--quality-net", nargs="+", metavar="NAME|RUN",
+                        help="shipped Quality-Nets, run folders of train.py quality-net, or none: measure only; by default "
+                             f"{pretrained.DEFAULT_QUALITY_NET} and {pretrained.BALANCED_QUALITY_NET}, without a reference "
+                             f"{pretrained.DEFAULT_NON_INTRUSIVE}")
     args = parser.parse_args(argv)
-    if args.quality_net is None:
-        without = args.reference is None and pretrained.DEFAULT_NON_INTRUSIVE in pretrained.names()
-        args.quality_net = pretrained.DEFAULT_NON_INTRUSIVE if without else pretrained.DEFAULT_QUALITY_NET
     pairs = pair_files(args.degraded, args.reference)
-    if args.reference is None and (args.quality_net == "none" or
-                                   pretrained.read_card(args.quality_net, models.QUALITY_NETWORKS)["network"] != "quality_net_2018"):
-        raise UserError("--reference is missing: the metrics, and most Quality-Nets, compare with the clean speech; name the clean file or "
-                        "folder, or a Quality-Net that needs none (train.py quality-net --model quality_net_2018)")
-    predictor = None if args.quality_net == "none" else pretrained.load_quality_net(args.quality_net)
+    names = quality_nets(args.quality_net, args.reference)
+    predictors = [pretrained.load_quality_net(name) for name in names]
 
     rows, notes, failed = [], Counter(), []
     for degraded, reference in tqdm(pairs, desc="scoring", disable=len(pairs) == 1 or None):
@@ -58,14 +53,39 @@ def main(argv=None):
         except UserError as error:
             failed.append(error)
             continue
-        rows.append({"degraded": str(degraded), "reference": reference and str(reference), **score(*waves, predictor)})
+        rows.append({"degraded": str(degraded), "reference": reference and str(reference), **score(*waves, predictors)})
     for note, count in notes.items():
         print(f"note: {count} of {(1 if args.reference is None else 2) * len(pairs)} files {note}", file=sys.stderr)
     if rows:
-        print(json.dumps(as_json(rows, args.quality_net), indent=2) if args.json else as_table(rows))
+        print(json.dumps(as_json(rows, names), indent=2) if args.json else as_table(rows))
     for error in failed:
         print(f"error: {error}", file=sys.stderr)
     return 2 if failed else 0
+
+
+def quality_nets(given, reference):
+    """Names of the Quality-Nets to ask, none loaded yet.
+
+    Args:
+        given: of the command line; None for the shipped ones.
+        reference: path or None.
+
+    Raises:
+        UserError: none that needs no reference, where there is no reference; no Quality-Net; two that predict the same.
+    """
+    if given is None:
+        default = [pretrained.DEFAULT_QUALITY_NET, pretrained.BALANCED_QUALITY_NET] if reference else [pretrained.DEFAULT_NON_INTRUSIVE]
+        given = [name for name in default if name in pretrained.names()] or default[:1]
+    names = [name for name in given if name != "none"]
+    cards = [pretrained.read_card(name, models.QUALITY_NETWORKS) for name in names]
+    if reference is None and not (cards and all(card["network"] == "quality_net_2018" for card in cards)):
+        raise UserError("--reference is missing: the metrics, and most Quality-Nets, compare with the clean speech; name the clean file or "
+                        "folder, or a Quality-Net that needs none (train.py quality-net --model quality_net_2018)")
+    predict = [pretrained.read_target(card).text for card in cards]
+    for number, target in enumerate(predict):
+        if target in predict[:number]:
+            raise UserError(f"{names[predict.index(target)]} and {names[number]} both predict {target}; name one of them")
+    return names
 
 
 def pair_files(degraded, reference):
@@ -138,13 +158,23 @@ def read_pair(degraded, reference, notes):
     return [wave[:min(lengths)] for wave in waves]
 
 
-def score(degraded, reference, predictor):
-    """Predicted and measured scores of a pair: {name: float or None}, and "error": the reasons for every None, or None."""
+def score(degraded, reference, predictors):
+    """Predicted and measured scores of a pair: {name: float or None}, and "error": the reasons for every None, or None.
+
+    Measured are `metrics.DEFAULT` and what the predictors predict; a weighted sum stands under its text.
+    """
+    sought = [predictor.target for predictor in predictors]
     if reference is None:
         row = {"error": None if degraded.any() else "the degraded signal is digital silence"}
     else:
-        row = metrics.evaluate(metrics.DEFAULT, reference, degraded)
-    return row if predictor is None else {**predict(degraded, reference, predictor), **row}
+        row = metrics.evaluate(tuple(dict.fromkeys([*metrics.DEFAULT, *(name for target in sought for name in target.metrics)])),
+                               reference, degraded)
+        sums = {target.text: float(target.to_score(row)) for target in sought if len(target.terms) > 1}
+        row |= {name: value if math.isfinite(value) else None for name, value in sums.items()}
+    predicted = {}
+    for predictor in predictors:
+        predicted |= predict(degraded, reference, predictor)
+    return {**predicted, **row}
 
 
 def predict(degraded, reference, predictor):
@@ -153,9 +183,9 @@ def predict(degraded, reference, predictor):
     if all(wave.any() for wave in needed):
         matched = match_level(degraded, reference) if predictor.needs_reference else degraded
         value = float(predictor.predict_waves([(matched, reference)])[0])
-    predicted = {f"predicted_{predictor.target.text}": value}
+    predicted = {PREDICTED + predictor.target.text: value}
     if predictor.target.text == "pesq_raw":
-        predicted["predicted_pesq_nb"] = None if value is None else raw_to_nb(value)
+        predicted[PREDICTED + "pesq_nb"] = None if value is None else raw_to_nb(value)
     return predicted
 
 
@@ -169,32 +199,43 @@ def match_level(degraded, reference):
     return degraded * np.float32(np.sum(np.square(reference, dtype=np.float64)) / peak)
 
 
+def label(name):
+    """A metric, or a sum of some, in words."""
+    return targets.parse(name).label
+
+
 def means(rows):
     """Mean over the rows that have the score, for every score."""
-    names = [name for name in rows[0] if name in HEADERS or name.startswith("predicted_")]
+    names = [name for name in rows[0] if name not in ("degraded", "reference", "error")]
     values = {name: [row[name] for row in rows if row[name] is not None and math.isfinite(row[name])] for name in names}
     return {name: float(np.mean(found)) if found else None for name, found in values.items()}
 
 
-def as_json(rows, quality_net):
+def as_json(rows, quality_nets):
     """What --json prints: infinite scores (SI-SDR of identical signals) become null, which JSON can say."""
     def finite(value):
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
     pairs = [{name: finite(value) for name, value in row.items()} for row in rows]
-    return {"quality_net": quality_net, "pairs": pairs, "mean": means(rows)}
+    return {"quality_net": quality_nets, "pairs": pairs, "mean": means(rows)}
 
 
 def as_table(rows):
-    """One line a pair, the mean under several, the reasons for empty cells below."""
-    mean = means(rows)
+    """A single pair: a line a score, predicted beside measured. Several: a line a pair, and the mean. The reasons for empty cells below."""
     names = [Path(row["degraded"]).name for row in rows]
     if len(set(names)) < len(names):  # one name in several folders
         names = [row["degraded"] for row in rows]
-    lines = [[name, *(row[score] for score in mean)] for name, row in zip(names, rows, strict=True)]
-    if len(rows) > 1:
-        lines += [["mean", *mean.values()]]
-    headers = ["degraded", *(HEADERS.get(name, f"{name.removeprefix('predicted_')}\npredicted") for name in mean)]
+    given = [name for name in rows[0] if name not in ("degraded", "reference", "error")]
+    measured = [name for name in given if not name.startswith(PREDICTED)]
+    scores = list(dict.fromkeys(measured + [name.removeprefix(PREDICTED) for name in given]))
+    if len(rows) == 1:
+        lines = [[label(score), rows[0].get(PREDICTED + score), rows[0].get(score)] for score in scores]
+        headers = [names[0], "predicted", "measured"]
+    else:
+        columns = [name for score in scores for name in (PREDICTED + score, score) if name in rows[0]]
+        lines = [[name, *(row[column] for column in columns)] for name, row in [*zip(names, rows, strict=True), ("mean", means(rows))]]
+        headers = ["degraded", *("\n".join([*textwrap.wrap(label(column.removeprefix(PREDICTED)), 12),
+                                            *["predicted"] * column.startswith(PREDICTED)]) for column in columns)]
     reasons = [f"{name}: {row['error']}" for name, row in zip(names, rows, strict=True) if row["error"]]
     return "\n".join([tabulate(lines, headers=headers, floatfmt=".3f"), *reasons])
 

@@ -178,7 +178,32 @@ def test_a_table_with_predictions_and_mean(pair, monkeypatch, capsys):
     monkeypatch.setattr(pretrained, "load_quality_net", lambda name: Predictor())
     assert score.main(["--degraded", str(degraded.parent), "--reference", str(reference.parent)]) == 0
     out = capsys.readouterr().out
-    assert all(word in out for word in ("predicted", "PESQ raw", "PESQ wb", "STOI", "SI-SDR", "one.wav", "two.flac", "mean"))
+    assert all(word in out for word in ("predicted", "raw P.862", "PESQ wb", "STOI", "SI-SDR", "one.wav", "two.flac", "mean"))
+
+
+def test_both_shipped_quality_nets_predict_beside_what_is_measured(pair, capsys):
+    """The one for PESQ, and the one that the default enhancer learned from, whose sum is measured too; one pair is a line a score."""
+    degraded, reference, noisy, clean = pair
+    files = ["--degraded", str(degraded), "--reference", str(reference)]
+    assert score.main([*files, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["quality_net"] == ["quality-net", "quality-net-balanced"]
+    row, target = said["pairs"][0], targets.parse("pesq_raw:0.5,covl:0.25,stoi:0.25")
+    assert row["covl"] == pytest.approx(metrics.get("covl").function(clean, noisy), abs=1e-4)
+    assert row[target.text] == pytest.approx(float(target.to_score(row)), abs=1e-6)
+    assert 0 < row["predicted_" + target.text] < 1 and row["predicted_" + target.text] == pytest.approx(row[target.text], abs=0.2)
+    assert score.main(files) == 0
+    lines = {line[:50].strip(): line[50:].split() for line in capsys.readouterr().out.splitlines()}
+    assert lines["one.wav"] == ["predicted", "measured"]
+    assert lines[target.label] == [f"{row[prefix + target.text]:.3f}" for prefix in ("predicted_", "")]
+    assert lines["raw P.862 PESQ"] == [f"{row[prefix + 'pesq_raw']:.3f}" for prefix in ("predicted_", "")]
+    assert lines["STOI"] == [f"{row['stoi']:.3f}"]
+
+
+def test_two_quality_nets_that_predict_the_same_are_refused(pair):
+    degraded, reference, _, _ = pair
+    with pytest.raises(UserError, match="quality-net and quality-net-2018 both predict pesq_raw; name one of them"):
+        score.main(["--degraded", str(degraded), "--reference", str(reference), "--quality-net", "quality-net", "quality-net-2018"])
 
 
 @pytest.mark.parametrize("gain_db", (-20, 20))
@@ -186,8 +211,8 @@ def test_a_table_with_predictions_and_mean(pair, monkeypatch, capsys):
 def test_level_of_the_degraded_signal_does_not_matter(pair, gain_db, delay):
     _, _, noisy, clean = pair
     noisy = np.roll(noisy, delay)
-    one = score.score(noisy, clean, Predictor())
-    other = score.score(noisy * np.float32(10 ** (gain_db / 20)), clean, Predictor())
+    one = score.score(noisy, clean, [Predictor()])
+    other = score.score(noisy * np.float32(10 ** (gain_db / 20)), clean, [Predictor()])
     # noise 0.3 times as large as speech, uncorrelated with it: the energy grows by 1 + 0.09, whatever level it came at
     assert one["predicted_pesq_raw"] == pytest.approx(np.log10(1.09), abs=0.01)
     for name in ("predicted_pesq_raw", "predicted_pesq_nb", *metrics.DEFAULT):
@@ -222,7 +247,7 @@ def test_what_has_no_score_says_why(tmp_path, capsys):
 
 
 def test_silence_is_not_predicted():
-    row = score.score(np.zeros(16_000, np.float32), speech_like(1), Predictor())
+    row = score.score(np.zeros(16_000, np.float32), speech_like(1), [Predictor()])
     assert row["predicted_pesq_raw"] is None and row["predicted_pesq_nb"] is None and "digital silence" in row["error"]
 
 
