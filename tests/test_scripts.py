@@ -77,14 +77,15 @@ def test_fine_tuning_keeps_the_best_by_true_pesq(root, said):
 
 
 def test_quality_net_learns_on_and_is_kept_beside_the_enhancer(root, tmp_path, capsys):
-    """Replay from the trained Quality-Net, resumed to more iterations."""
+    """Replay from the trained Quality-Net, resumed to more iterations: the second round learns the scores of the first, found on disk."""
     out = tmp_path / "replay"
     for iterations in (2, 4):
         finetune.main(list(map(str, ["--data", root / "data", "--enhancer", root / "mse", "--quality-net", root / "quality-net", "--update",
-                                     "replay", "--batch", 2, "--validate-every", 2, "--workers", 1, "--round", 2, "--sample", 2,
+                                     "replay", "--batch", 2, "--validate-every", 2, "--workers", 1, "--round", 2, "--sample", 2, "--lag", 1,
                                      "--compare", root / "tuned", "--stoi-drop", 0.9, "--out", out, "--iterations", iterations])))
     assert pd.read_csv(out / "history.csv")["update"].tolist() == [0, 2, 4]
-    assert "round 1: " in (out / "run.log").read_text() and len(list((out / "history").iterdir())) == 2
+    assert re.search(r"round 1: \d+ current pairs \(of round 0\)", (out / "run.log").read_text())
+    assert [path.name for path in (out / "history").iterdir()] == ["round_00000.npz"]
     assert pretrained.load_quality_net(out / "quality-net").representation == "mask"
     assert pretrained.read_card(out / "quality-net")["name"] == "replay/quality-net"
     assert re.search(r"best true [\d.]+ of those that lost at most 0.9 STOI at update", capsys.readouterr().out)
