@@ -67,9 +67,9 @@ def arguments(argv):
     turns.add_argument("--sample", type=cli.positive_int, default=24, metavar="N", help="mixtures scored in each of its turns")
     turns.add_argument("--sample-of", default="next", choices=["next", "last"],
                        help="which: of those that the enhancer is about to train on, or has just trained on")
-    turns.add_argument("--lag", type=int, default=0, choices=[0, 1], metavar="0|1",
-                       help="0: it learns how the enhancer of now scores, and the enhancer waits for that; 1: how the one of a round ago "
-                            "did, while those of now are measured, so that no accelerator waits")
+    turns.add_argument("--lag", type=int, default=1, choices=[0, 1], metavar="0|1",
+                       help="1: it learns how the enhancer of a round ago scored, while the one of now is being scored, so that no "
+                            "accelerator waits; 0: how the one of now scores, which the enhancer waits for")
     turns.add_argument("--stages", nargs="+", choices=["current", "historical"],
                        help="what it learns from in a turn, in order; by default current, with replay historical current")
     turns.add_argument("--history-share", type=cli.fraction, default=0.1, help="of the history, learned in a historical stage")
