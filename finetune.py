@@ -18,7 +18,7 @@ EXAMPLES = """
 
 What the enhancer learns through:
   frozen       a Quality-Net that stays as it is (the letter)
-  alternating  one that learns, every so many updates, how the enhancer's outputs of now truly score
+  alternating  one that learns, every so many updates, how the enhancer's newest outputs truly score
   replay       and learns again from a bounded history of earlier outputs (MetricGAN)
 
 Every so many iterations the validation set is enhanced and truly scored; the weights with the best true score are kept. Where the
@@ -218,7 +218,7 @@ def check(args, turns):
 def check_models(args):
     """See that the models named can be what they are named for, before anything is loaded."""
     pretrained.check_mask_networks([args.enhancer])
-    target = targets.parse(args.target, args.mapping) if args.target else None
+    target = targets.parse(args.target, args.mapping) if args.target is not None else None
     if args.quality_net != "new":
         kinds = models.QUALITY_NETWORKS if args.update == "frozen" else "quality_net"  # the one of 2018 is only used frozen
         card = pretrained.read_card(args.quality_net, kinds)
@@ -244,7 +244,8 @@ def quality_net(args):
 
     if args.quality_net != "new":
         return pretrained.load_quality_net(args.quality_net), pretrained.read_card(args.quality_net)["arguments"]
-    target, config = targets.parse(args.target or "pesq_raw", args.mapping), Stft(**pretrained.read_card(args.enhancer)["stft"])
+    target = targets.parse("pesq_raw" if args.target is None else args.target, args.mapping)
+    config = Stft(**pretrained.read_card(args.enhancer)["stft"])
     arguments = models.resolve("quality_net", {"bins": config.bins, **args.quality_args})
     return QualityPredictor(models.build("quality_net", **arguments), config, args.input, target), arguments
 
@@ -259,7 +260,8 @@ def quality_rounds(args, network, predictor, arguments, feed, scorer, logger):
     surrogate.compile_quality_net(learner, args.quality_rate, args.siblings, args.contrast)
     described = runs.describe(args, "quality_net", arguments, predictor.config, representation=predictor.representation,
                               target=predictor.target.to_config(), weights=predictor.target.functions)
-    runs.open_run(Path(args.out) / "quality-net", {**described, "name": f"{described['name']}/quality-net"})
+    start = {} if args.quality_net == "new" else {args.quality_net: pretrained.sha256(args.quality_net)}
+    runs.open_run(Path(args.out) / "quality-net", {**described, "name": f"{described['name']}/quality-net", "start": start})
     shown = {"perturbed": args.perturbed, "noisy_share": args.noisy_share, "clean_share": args.clean_share}
     stages = tuple(args.stages or UPDATES[args.update])
     turns = rounds.Turns(every=args.round, sample=args.sample, sample_of=args.sample_of, stages=stages, history_share=args.history_share,

@@ -12,7 +12,7 @@ import scipy.signal
 from tabulate import tabulate
 from tqdm import tqdm
 
-from se_keras import audio, cli, metrics, models, pretrained, streaming, targets
+from se_keras import audio, cli, metrics, models, pretrained, streaming
 from se_keras.errors import UserError
 from se_keras.metrics.pesq import raw_to_nb
 from se_keras.stft import Stft
@@ -26,9 +26,10 @@ DESCRIPTION = """Score degraded or enhanced speech, against its clean reference 
 
 Two Quality-Nets predict: one the PESQ of P.862, raw (-0.5 to 4.5, narrow band) and mapped to MOS-LQO by P.862.1; the other, which the
 shipped enhancer learned from, a sum of PESQ, COVL and STOI from 0 to 1. Everything else, and what they predict too, is measured. Files
-are resampled to 16 kHz and their channels averaged. The degraded signal's level does not matter. What has no score (silence, under a
-quarter second) is empty in the table, null in JSON, and its reason is said."""
+are resampled to 16 kHz and their channels averaged. The degraded signal's level does not matter. What a metric refuses (silence, under
+a quarter second) is empty in the table, null in JSON, and its reason is said."""
 PREDICTED = "predicted_"  # and the name of what is
+ALSO = {"pesq_raw": {"pesq_nb": raw_to_nb}}  # what follows from a prediction
 FRAME = Stft().hop_length  # samples that the two lengths may differ by
 
 
@@ -45,6 +46,7 @@ def main(argv=None):
     pairs = pair_files(args.degraded, args.reference)
     names = quality_nets(args.quality_net, args.reference)
     predictors = [pretrained.load_quality_net(name) for name in names]
+    measured = metrics.DEFAULT if args.reference is None else measurable(predictors)
 
     rows, notes, failed = [], Counter(), []
     for degraded, reference in tqdm(pairs, desc="scoring", disable=len(pairs) == 1 or None):
@@ -53,11 +55,12 @@ def main(argv=None):
         except UserError as error:
             failed.append(error)
             continue
-        rows.append({"degraded": str(degraded), "reference": reference and str(reference), **score(*waves, predictors)})
+        rows.append({"degraded": str(degraded), "reference": reference and str(reference), **score(*waves, predictors, measured)})
     for note, count in notes.items():
         print(f"note: {count} of {(1 if args.reference is None else 2) * len(pairs)} files {note}", file=sys.stderr)
     if rows:
-        print(json.dumps(as_json(rows, names), indent=2) if args.json else as_table(rows))
+        print(json.dumps(as_json(rows, names), indent=2) if args.json else
+              as_table(rows, {predictor.target.text: predictor.target.label for predictor in predictors}))
     for error in failed:
         print(f"error: {error}", file=sys.stderr)
     return 2 if failed else 0
@@ -71,21 +74,39 @@ def quality_nets(given, reference):
         reference: path or None.
 
     Raises:
-        UserError: none that needs no reference, where there is no reference; no Quality-Net; two that predict the same.
+        UserError: none that needs no reference, where there is no reference; no Quality-Net; two that predict the same; "none" beside
+            others.
     """
     if given is None:
         default = [pretrained.DEFAULT_QUALITY_NET, pretrained.BALANCED_QUALITY_NET] if reference else [pretrained.DEFAULT_NON_INTRUSIVE]
         given = [name for name in default if name in pretrained.names()] or default[:1]
     names = [name for name in given if name != "none"]
+    if len(given) > 1 and len(names) < len(given):
+        raise UserError(f"--quality-net {' '.join(given)}: none means that no Quality-Net is asked; name it alone")
     cards = [pretrained.read_card(name, models.QUALITY_NETWORKS) for name in names]
     if reference is None and not (cards and all(card["network"] == "quality_net_2018" for card in cards)):
         raise UserError("--reference is missing: the metrics, and most Quality-Nets, compare with the clean speech; name the clean file or "
                         "folder, or a Quality-Net that needs none (train.py quality-net --model quality_net_2018)")
-    predict = [pretrained.read_target(card).text for card in cards]
-    for number, target in enumerate(predict):
-        if target in predict[:number]:
-            raise UserError(f"{names[predict.index(target)]} and {names[number]} both predict {target}; name one of them")
+    predicts = {}
+    for name, card in zip(names, cards, strict=True):
+        target = pretrained.read_target(card).text
+        for what in (target, *ALSO.get(target, {})):
+            if what in predicts:
+                raise UserError(f"{predicts[what]} and {name} both predict {what}; name one of them")
+            predicts[what] = name
     return names
+
+
+def measurable(predictors):
+    """Names of the metrics to measure: `metrics.DEFAULT`, and what the Quality-Nets predict; what cannot be had is said and left out."""
+    names = dict.fromkeys(metrics.DEFAULT)
+    for name in (name for predictor in predictors for name in predictor.target.metrics):
+        try:
+            metrics.get(name)
+            names[name] = None
+        except UserError as error:
+            print(f"note: {name} is predicted, and not measured: {error}", file=sys.stderr)
+    return tuple(names)
 
 
 def pair_files(degraded, reference):
@@ -158,19 +179,22 @@ def read_pair(degraded, reference, notes):
     return [wave[:min(lengths)] for wave in waves]
 
 
-def score(degraded, reference, predictors):
+def score(degraded, reference, predictors, measured=metrics.DEFAULT):
     """Predicted and measured scores of a pair: {name: float or None}, and "error": the reasons for every None, or None.
 
-    Measured are `metrics.DEFAULT` and what the predictors predict; a weighted sum stands under its text.
+    Args:
+        degraded, reference: float32 `(samples,)`; the reference may be None, and then nothing is measured.
+        predictors: list of `surrogate.QualityPredictor`.
+        measured: names of metrics. Where they hold all terms of a weighted sum that is predicted, it stands there too, by its text.
     """
-    sought = [predictor.target for predictor in predictors]
     if reference is None:
         row = {"error": None if degraded.any() else "the degraded signal is digital silence"}
     else:
-        row = metrics.evaluate(tuple(dict.fromkeys([*metrics.DEFAULT, *(name for target in sought for name in target.metrics)])),
-                               reference, degraded)
-        sums = {target.text: float(target.to_score(row)) for target in sought if len(target.terms) > 1}
-        row |= {name: value if math.isfinite(value) else None for name, value in sums.items()}
+        row = metrics.evaluate(measured, reference, degraded)
+        for target in (predictor.target for predictor in predictors):
+            if len(target.terms) > 1 and set(target.metrics) <= set(measured):
+                value = float(target.to_score(row))
+                row[target.text] = value if math.isfinite(value) else None
     predicted = {}
     for predictor in predictors:
         predicted |= predict(degraded, reference, predictor)
@@ -183,10 +207,9 @@ def predict(degraded, reference, predictor):
     if all(wave.any() for wave in needed):
         matched = match_level(degraded, reference) if predictor.needs_reference else degraded
         value = float(predictor.predict_waves([(matched, reference)])[0])
-    predicted = {PREDICTED + predictor.target.text: value}
-    if predictor.target.text == "pesq_raw":
-        predicted[PREDICTED + "pesq_nb"] = None if value is None else raw_to_nb(value)
-    return predicted
+    target = predictor.target.text
+    also = {name: None if value is None else follow(value) for name, follow in ALSO.get(target, {}).items()}
+    return {PREDICTED + name: found for name, found in {target: value, **also}.items()}
 
 
 def match_level(degraded, reference):
@@ -197,11 +220,6 @@ def match_level(degraded, reference):
     """
     peak = np.abs(scipy.signal.correlate(degraded.astype(np.float64), reference.astype(np.float64), method="fft")).max()
     return degraded * np.float32(np.sum(np.square(reference, dtype=np.float64)) / peak)
-
-
-def label(name):
-    """A metric, or a sum of some, in words."""
-    return targets.parse(name).label
 
 
 def means(rows):
@@ -220,8 +238,16 @@ def as_json(rows, quality_nets):
     return {"quality_net": quality_nets, "pairs": pairs, "mean": means(rows)}
 
 
-def as_table(rows):
-    """A single pair: a line a score, predicted beside measured. Several: a line a pair, and the mean. The reasons for empty cells below."""
+def as_table(rows, labels):
+    """A single pair: a line a score, predicted beside measured. Several: a line a pair, and the mean. The reasons for empty cells below.
+
+    Args:
+        rows: of `score`, and their names.
+        labels: {name: what it is called} where `metrics.label` does not know it.
+    """
+    def label(name):
+        return labels.get(name) or metrics.label(name)
+
     names = [Path(row["degraded"]).name for row in rows]
     if len(set(names)) < len(names):  # one name in several folders
         names = [row["degraded"] for row in rows]
@@ -234,7 +260,7 @@ def as_table(rows):
     else:
         columns = [name for score in scores for name in (PREDICTED + score, score) if name in rows[0]]
         lines = [[name, *(row[column] for column in columns)] for name, row in [*zip(names, rows, strict=True), ("mean", means(rows))]]
-        headers = ["degraded", *("\n".join([*textwrap.wrap(label(column.removeprefix(PREDICTED)), 12),
+        headers = ["degraded", *("\n".join([*textwrap.wrap(label(column.removeprefix(PREDICTED)), 9),
                                             *["predicted"] * column.startswith(PREDICTED)]) for column in columns)]
     reasons = [f"{name}: {row['error']}" for name, row in zip(names, rows, strict=True) if row["error"]]
     return "\n".join([tabulate(lines, headers=headers, floatfmt=".3f"), *reasons])

@@ -188,7 +188,7 @@ def check_quality_net(args):
         print("no --enhancer: Quality-Net will know noisy and clean speech only, and will be a poor judge of enhanced speech")
         args.perturbed, args.siblings = 0, 1
     check_choice("--model", args.model, models.QUALITY_NETWORKS)
-    target = targets.parse(args.target or "pesq_raw")
+    target = targets.parse("pesq_raw" if args.target is None else args.target)
     if args.model == "quality_net_2018":
         if target.text != "pesq_raw" or args.input not in (None, "peak"):
             raise UserError(f"{args.model} predicts pesq_raw of a wave divided by its peak; leave --target and --input out")

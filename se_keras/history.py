@@ -6,6 +6,7 @@ and a round that is taken again, after a kill, writes the same file again.
 
 import dataclasses
 import json
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,8 +28,21 @@ class Entry:
 
     def mask(self):
         """float32 `(frames, bins)`, kept in 16 bits."""
-        with np.load(self.path) as stored:
+        with _open(self.path) as stored:
             return stored[f"mask_{self.place}"].astype(np.float32)
+
+
+def _open(path):
+    """The arrays of a round's file.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    try:
+        return np.load(path)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:  # ValueError: no archive at all
+        what = "missing" if isinstance(error, FileNotFoundError) else "damaged"
+        raise UserError(f"{path} is {what}, and without it the run cannot go on; name another --out") from None
 
 
 class _Folder:
@@ -63,7 +77,7 @@ class _Folder:
         for said in json.loads(str(stored["entries"])):
             row = said.pop("row")
             row = manifest.Utterance(**{**row, **self._paths.get(row["id"], {})})
-            yield diet.Pair(row, *(said.pop(name) for name in ("kind", "enhancer", "variant"))), said
+            yield diet.Pair(row, said.pop("kind"), said.pop("enhancer", 0), said.pop("variant")), said  # older files name no enhancer
 
 
 class History(_Folder):
@@ -86,12 +100,18 @@ class History(_Folder):
         self._write(number, [pairs[i] for i in kept], [masks[i].astype(np.float16) for i in kept], more)
 
     def before(self, number):
-        """`Entry`s of the rounds before `number`, the newest ones that fit into the bound; older files are deleted."""
+        """`Entry`s of the rounds before `number`, the newest ones that fit into the bound; older files are deleted.
+
+        Raises:
+            UserError: the round before it is not there, or a file is damaged.
+        """
         kept, full = [], False
+        if number:
+            _open(self._path(number - 1)).close()
         for of, path in self._rounds():
             if of >= number:  # of rounds that a kill has undone, or that are not to be learned yet
                 continue
-            with np.load(path) as stored:
+            with _open(path) as stored:
                 pairs = list(self._read(stored))
             full = full or bool(kept) and len(kept) + len(pairs) > self.most_pairs
             if full:
@@ -123,11 +143,9 @@ class Awaited(_Folder):
         """(pairs, masks, recipes) of round `number`, as they were added, bit for bit.
 
         Raises:
-            UserError: it is not there.
+            UserError: it is not there, or damaged.
         """
-        if not self._path(number).is_file():
-            raise UserError(f"{self._path(number)} is missing, and without it the run cannot go on; name another --out")
-        with np.load(self._path(number)) as stored:
+        with _open(self._path(number)) as stored:
             pairs, said = zip(*self._read(stored), strict=True)
             masks = [stored[f"mask_{place}"] if pair.masked else None for place, pair in enumerate(pairs)]
         return list(pairs), masks, [more["recipe"] for more in said]

@@ -1,7 +1,7 @@
 """Quality-Net learns on while the enhancer is fine-tuned: the two take turns, so that what fools the one of now is scored and learned.
 
 The stages of a round have MetricGAN's names (Fu et al., "MetricGAN", ICML 2019, algorithm 1; "MetricGAN+", Interspeech 2021, section 2.2):
-current, Quality-Net learns how the enhancer's outputs of now truly score; historical, it learns again from those of earlier rounds;
+current, Quality-Net learns how the enhancer's newest outputs truly score; historical, it learns again from those of earlier rounds;
 and then the enhancer is trained through it (`training.train`).
 """
 
@@ -43,7 +43,8 @@ class Turns:
         siblings, contrast: of `losses.quality.score_loss`.
         lag: rounds between the scoring of pairs and the learning from them. 0: Quality-Net learns how the enhancer of now scores, and
             the enhancer waits for the last score. 1: it learns how the one of a round ago did, while the enhancer goes on and the
-            scores of now are measured; the first round, which has none before it, waits for its own.
+            scores of now are measured. The first round, which has none before it, waits for its own, and the second learns those
+            again; those of the last one are learned by none.
         anchored: whether each mixture is shown as the enhancer that fine-tuning began from enhances it, too: what has changed since
             is then a difference between siblings.
         diet: further arguments of `diet.diet`: what is shown of each mixture.
@@ -104,7 +105,7 @@ class QualityRounds:
         self.turns, self.folder, self.logger, self.base = turns, Path(run) / "quality-net", logger, base
         self.history = History(Path(run) / "history", turns.history_pairs, feed.rows)
         self.awaited = Awaited(Path(run) / "awaited", feed.rows) if turns.lag else None
-        self._begun = {}  # of the newest rounds, until they have been learned: `_Current`, its scores on the way
+        self._begun = {}  # of rounds that are to be learned yet: `_Current`, its scores on the way
         quality_net.optimizer.build(quality_net.trainable_variables)
 
     @property
@@ -131,7 +132,7 @@ class QualityRounds:
         current.waited_s = 0.0
         if learned < number:
             order = None  # that of the first pass over pairs which are scored meanwhile
-        past = self.history.before(learned)
+        past = self.history.before(learned) if "historical" in self.turns.stages else []
         losses = []
         for stage in self.turns.stages:  # while the scoring processes work: on what is past, or on what they have done already
             if stage == "historical":
@@ -143,6 +144,7 @@ class QualityRounds:
         scores = np.array([current.score(i) for i in range(len(current.pairs))], np.float32)
         if "historical" in self.turns.stages:
             self.history.add(learned, current.pairs, current.masks, scores)
+        self._begun = {of: begun for of, begun in self._begun.items() if of > learned}  # they hold waves and spectra
         self._hand_over()
         self.logger.info("round %d: %d current pairs%s, %d in the history, Quality-Net's loss %s over %d updates, %.1f s waited for scores",
                          number, np.isfinite(scores).sum(), f" (of round {learned})" if learned < number else "", len(past),
@@ -179,8 +181,7 @@ class QualityRounds:
         return _Current(pairs, masks, see(pairs, spectra, masks, config, self.predictor.representation), pending, self.predictor.target)
 
     def _scored(self, number):
-        """The `_Current` of a round that was begun; after a restart, of one begun before it, found on disk."""
-        self._begun = {of: current for of, current in self._begun.items() if of >= number}
+        """The `_Current` of a round that was begun; found on disk where that was before a restart, or has been learned already."""
         if number not in self._begun:
             pairs, masks, recipes = self.awaited.get(number)
             return self._begin(pairs, self._spectra(pairs), masks, recipes, range(len(pairs)))

@@ -20,6 +20,7 @@ PACKAGES = ("tensorflow", "keras", "numpy", "librosa", "pesq", "pystoi", "soundf
 
 
 GROWS = ("epochs", "updates", "iterations", "patience", "validate_every", "stop_fooled")  # flags that may differ when a run goes on
+YOUNGER = {"anchor": False, "lag": 0}  # flags of Quality-Net's turns that older runs lack, and what those did
 
 
 def check_same(folder, config, unknown=()):
@@ -43,6 +44,10 @@ def check_same(folder, config, unknown=()):
     if stored.get("network") == config.get("network") and (younger := set(config["arguments"]) - set(stored["arguments"])):
         defaults = models.resolve(config["network"], {})  # a run older than an argument had what is now its default
         stored["arguments"].update({name: defaults[name] for name in younger if name in defaults})
+    for flag, then in YOUNGER.items() if "training" in stored else ():
+        if flag in config["training"]:
+            without = stored["training"].get("update", "frozen") == "frozen"  # takes no turns
+            stored["training"].setdefault(flag, config["training"][flag] if without else then)
     if differences := _differences(stored, json.loads(json.dumps(config)), unknown):
         raise UserError(f"{folder} holds a run of another config ({'; '.join(differences)}); name another --out, or delete it")
 
@@ -166,21 +171,27 @@ def read_config(folder):
     """config.json of a run.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or it is damaged.
     """
     path = Path(folder) / "config.json"
     if not path.is_file():
         raise UserError(f"{folder}: holds no run (config.json is missing)")
-    return json.loads(path.read_text())
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON ({error})") from None
 
 
 def read_history(folder):
     """history.csv of a run as a DataFrame.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or it is damaged.
     """
     path = Path(folder) / "history.csv"
     if not path.is_file():
         raise UserError(f"{folder}: holds no history of a training (history.csv is missing)")
-    return pandas.read_csv(path)
+    try:
+        return pandas.read_csv(path)
+    except (ValueError, pandas.errors.ParserError) as error:  # ValueError: empty, or no text
+        raise UserError(f"{path}: no table ({error})") from None

@@ -319,6 +319,8 @@ class Pending:
         self._scorer, self._job = scorer, job
         self._row = scorer.lookup([job.recipe], [job.id])[0]
         self._future = None if self._row else scorer._begin(job)
+        if self._row:
+            self._job = None  # it holds the audio
 
     def done(self):
         """Whether `result` would not wait."""
@@ -336,7 +338,7 @@ class Pending:
             except BrokenProcessPool:
                 outcomes = self._scorer._begin_again(self._job)
             self._row = self._scorer._row(outcomes, self._job.id)
-            self._job = self._future = None  # they hold the audio
+            self._job = self._future = None
         return self._row
 
 

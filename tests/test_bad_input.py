@@ -34,6 +34,7 @@ BAD_TRAINING = {
     "unknown preset": (["enhancer", "--data", "{data}", "--preset", "leter"], "unknown preset 'leter'; known: demo, letter"),
     "unwritable run": (["enhancer", "--data", "{data}", "--out", "/proc/run"], "/proc/run: cannot be written"),
     "unknown enhancer": (["quality-net", "--data", "{data}", "--enhancer", "blstmm"], "blstmm: no such model; shipped:"),
+    "empty target": (["quality-net", "--data", "{data}", "--target", ""], "target '': a term is empty"),
     "Quality-Net for an enhancer": (["quality-net", "--data", "{data}", "--enhancer", "{quality_net}"],
                                     "quality-net is a quality_net, which scores speech; an enhancer is expected here"),
     "enhancer for a Quality-Net": (["quality-net", "--data", "{data}", "--start", "{mse}"], "mse is a dnn; a quality_net is expected here"),
@@ -252,3 +253,4 @@ def test_score_wants_a_quality_net(trained, capsys):
     pair = ["--degraded", trained / "noisy.wav", "--reference", trained / "clean.wav"]
     assert "mse is a dnn; a quality_net is expected here" in refused(capsys, score, *pair, "--quality-net", trained / "mse")
     assert "qq: no such model; shipped:" in refused(capsys, score, *pair, "--quality-net", "qq")
+    assert "none means that no Quality-Net is asked; name it alone" in refused(capsys, score, *pair, "--quality-net", "quality-net", "none")

@@ -200,10 +200,34 @@ def test_both_shipped_quality_nets_predict_beside_what_is_measured(pair, capsys)
     assert lines["STOI"] == [f"{row['stoi']:.3f}"]
 
 
-def test_two_quality_nets_that_predict_the_same_are_refused(pair):
+class Renamed(Predictor):
+    """The same, for a target that is given."""
+
+    def __init__(self, *names):
+        self.target = targets.Target(",".join(names), tuple(targets.Term(name, 1 / len(names), 0.0, 1.0) for name in names))
+
+
+def test_what_cannot_be_measured_is_predicted(pair, monkeypatch, capsys):
+    """A user's function that is not at hand here, and a sum that holds it."""
+    degraded, reference, _, _ = pair
+    found = {"one": Renamed("gone:loudness[0,1]"), "two": Renamed("stoi", "gone:loudness[0,1]")}
+    monkeypatch.setattr(pretrained, "load_quality_net", found.__getitem__)
+    monkeypatch.setattr(pretrained, "read_card", lambda name, kinds: {"network": "quality_net", "target": found[name].target.to_config()})
+    assert score.main(["--degraded", str(degraded), "--reference", str(reference), "--quality-net", "one", "two", "--json"]) == 0
+    said = capsys.readouterr()
+    row, = json.loads(said.out)["pairs"]
+    assert row["predicted_gone:loudness[0,1]"] == row["predicted_stoi,gone:loudness[0,1]"] is not None
+    assert 0 < row["stoi"] < 1 and not {"gone:loudness[0,1]", "stoi,gone:loudness[0,1]"} & set(row)
+    assert "note: gone:loudness[0,1] is predicted, and not measured: metric 'gone:loudness[0,1]': there is no module gone" in said.err
+
+
+def test_two_quality_nets_that_predict_the_same_are_refused(pair, monkeypatch):
     degraded, reference, _, _ = pair
     with pytest.raises(UserError, match="quality-net and quality-net-2018 both predict pesq_raw; name one of them"):
         score.main(["--degraded", str(degraded), "--reference", str(reference), "--quality-net", "quality-net", "quality-net-2018"])
+    monkeypatch.setattr(pretrained, "read_card", lambda name, kinds: {"network": "quality_net", "target": targets.parse(name).to_config()})
+    with pytest.raises(UserError, match="pesq_raw and pesq_nb both predict pesq_nb"):  # which follows from raw PESQ
+        score.quality_nets(["pesq_raw", "pesq_nb"], reference)
 
 
 @pytest.mark.parametrize("gain_db", (-20, 20))

@@ -55,3 +55,18 @@ def test_what_is_awaited_comes_back_bit_for_bit(rows, tmp_path):
     assert [pair.row for pair in Awaited(tmp_path, [moved]).get(3)[0]] == [rows[0], rows[0], moved, moved]
     with pytest.raises(UserError, match="round_00001.npz is missing, and without it the run cannot go on; name another --out"):
         Awaited(tmp_path).get(1)
+
+
+def test_a_history_that_was_deleted_or_damaged_is_said(rows, tmp_path):
+    history = History(tmp_path, 9)
+    assert history.before(0) == []
+    for number in range(2):
+        history.add(number, [diet.Pair(rows[0], "enhanced")], [np.ones((3, 257), np.float32)], np.array([0.5]))
+    entry = history.before(2)[0]
+    (tmp_path / "round_00001.npz").write_bytes((tmp_path / "round_00001.npz").read_bytes()[:100])
+    for use in (entry.mask, lambda: history.before(2), lambda: Awaited(tmp_path).get(1)):
+        with pytest.raises(UserError, match="round_00001.npz is damaged, and without it the run cannot go on; name another --out"):
+            use()
+    (tmp_path / "round_00001.npz").unlink()
+    with pytest.raises(UserError, match="round_00001.npz is missing"):
+        history.before(2)

@@ -154,12 +154,11 @@ def test_quality_net_learns_while_the_present_is_scored(rows, labeller, tmp_path
 def test_with_a_lag_nothing_waits_for_what_has_just_been_begun(rows, labeller, tmp_path, monkeypatch):
     """From the second round on: learned is how the enhancer of a round ago scored, by the masks that it made then."""
     partner, _ = joint(rows, labeller, tmp_path, lag=1)
-    begun, asked = [], []
+    begun, asked = {}, []
 
     class Watched:
         def __init__(self, job):
-            self.round = now
-            begun.append(now)
+            self.round = begun.setdefault(job.recipe, now)
 
         def result(self):
             asked.append(self.round)
@@ -171,11 +170,12 @@ def test_with_a_lag_nothing_waits_for_what_has_just_been_begun(rows, labeller, t
         partner.network.set_weights([weight + 0.01 for weight in partner.network.get_weights()])
         asked.clear()
         partner(2 * now)
-        assert set(asked) == expected[now] and begun[-1] == now
+        assert set(asked) == expected[now] and now in begun.values()
         coming = partner.feed.cut_rows(2 * now)  # two of the three that are scored
         noisy = [magnitude(stft(mixing.pair(row)[0])) for row in coming]
         of_then[now] = dict(zip(coming, MaskEnhancer(partner.network, partner.predictor.config).masks(noisy), strict=True))
-    kept = {(entry.round, entry.pair.row): entry.mask() for entry in partner.history.before(9) if entry.pair.kind == "enhanced"}
+        assert set(partner._begun) == {0: set(), 1: {1}, 2: {2}, 3: {3}}[now]  # waves and spectra of what is to be learned yet
+    kept = {(entry.round, entry.pair.row): entry.mask() for entry in partner.history.before(3) if entry.pair.kind == "enhanced"}
     assert {number for number, _ in kept} == {0, 1, 2}
     for number in range(3):
         for row, mask in of_then[number].items():

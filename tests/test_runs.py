@@ -46,6 +46,27 @@ def test_a_run_older_than_an_argument_goes_on_with_its_default(tmp_path):
     runs.open_run(tmp_path, {**CONFIG, "arguments": {"units": 8, "context": 5}})
 
 
+def test_a_run_older_than_a_flag_of_the_turns_did_what_was_done_then(tmp_path):
+    """It goes on where that is asked for; a frozen one takes no turns, and goes on whatever the flag's default is now."""
+    for update, goes_on in (("replay", {"lag": 0, "anchor": False}), ("frozen", {"lag": 1, "anchor": False})):
+        old = {**CONFIG, "training": {"batch": 4, "update": update}}
+        runs.open_run(tmp_path / update, old)
+        runs.open_run(tmp_path / update, {**old, "training": {**old["training"], **goes_on}})
+    runs.open_run(tmp_path / "more", {**CONFIG, "training": {"update": "replay"}})
+    with pytest.raises(UserError, match="config .anchor was False, is True; lag was 0, is 1.;"):
+        runs.open_run(tmp_path / "more", {**CONFIG, "training": {"update": "replay", "lag": 1, "anchor": True}})
+
+
+def test_what_a_run_says_of_itself_may_be_damaged(tmp_path):
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(UserError, match="config.json: not JSON"):
+        runs.read_config(tmp_path)
+    for damaged in (b"", b"\xff\xfe\x00", b"a,b\n1,2,3\n1,2\n\"1"):
+        (tmp_path / "history.csv").write_bytes(damaged)
+        with pytest.raises(UserError, match="history.csv: no table"):
+            runs.read_history(tmp_path)
+
+
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "file", tmp_path / "file" / "run", "/proc/run"):

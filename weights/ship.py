@@ -33,7 +33,7 @@ def main(argv=None):
     best = [row for row in runs.read_history(folder).to_dict("records") if row["best"]][-1]
     card = {
         "name": args.name,
-        **{key: config[key] for key in ("network", "arguments", "stft", "representation", "target", "weights") if key in config},
+        **{key: config[key] for key in ("network", "arguments", "stft", "representation", "target", "weights", "start") if key in config},
         "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
         "licence": args.licence,
         "recipe": {key: config[key] for key in ("command", "training", "versions", "git", "machine", "started")},
