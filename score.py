@@ -24,10 +24,10 @@ DESCRIPTION = """Score degraded or enhanced speech, against its clean reference 
   python score.py --degraded enhanced.wav --reference clean.wav --json
   python score.py --degraded recording.wav                         what the non-intrusive Quality-Net predicts, and nothing else
 
-Two Quality-Nets predict: one the PESQ of P.862, raw (-0.5 to 4.5, narrow band) and mapped to MOS-LQO by P.862.1; the other, which the
-shipped enhancer learned from, a sum of PESQ, COVL and STOI from 0 to 1. Everything else, and what they predict too, is measured. Files
-are resampled to 16 kHz and their channels averaged. The degraded signal's level does not matter. What a metric refuses (silence, under
-a quarter second) is empty in the table, null in JSON, and its reason is said."""
+Two Quality-Nets predict: one the PESQ of P.862, raw (-0.5 to 4.5, narrow band) and mapped to MOS-LQO by P.862.1; the other, that of the
+shipped enhancer, a sum of PESQ, COVL and STOI from 0 to 1. Everything else, and what they predict too, is measured. Files are resampled
+to 16 kHz and their channels averaged. The degraded signal's level does not matter. What a metric refuses (silence, under a quarter
+second) is empty in the table, null in JSON, and its reason is said."""
 PREDICTED = "predicted_"  # and the name of what is
 ALSO = {"pesq_raw": {"pesq_nb": raw_to_nb}}  # what follows from a prediction
 FRAME = Stft().hop_length  # samples that the two lengths may differ by

@@ -11,7 +11,7 @@ WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 BEST, LAST = "best.weights.h5", "last.weights.h5"  # of a run: those that validation chose, and those of its last validation
 DEFAULT_ENHANCER = "blstm-balanced"
 DEFAULT_QUALITY_NET = "quality-net"
-BALANCED_QUALITY_NET = "quality-net-balanced"  # that DEFAULT_ENHANCER was trained through
+BALANCED_QUALITY_NET = "quality-net-balanced"  # goes on from the one that DEFAULT_ENHANCER was trained through
 DEFAULT_NON_INTRUSIVE = "quality-net-2018"
 
 
