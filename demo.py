@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from se_keras import cli, pretrained
+from se_keras import cli, files, pretrained
 
 DESCRIPTION = """The whole job on a generated corpus, in about ten minutes on two cores: prepare, train, fine-tune, test.
 
@@ -25,7 +25,7 @@ def main(argv=None):
     parser.add_argument("--from-scratch", action="store_true",
                         help="train Quality-Net from nothing, ten minutes longer, instead of going on from the shipped one")
     args = parser.parse_args(argv)
-    cli.check_writable(args.out, need_mb=500)
+    files.check_writable(args.out, need_mb=500)
     shipped = pretrained.DEFAULT_QUALITY_NET in pretrained.names()
     if not shipped and not args.from_scratch:
         print(f"weights/ holds no {pretrained.DEFAULT_QUALITY_NET} to go on from: it is trained from nothing, ten minutes longer")

@@ -8,10 +8,10 @@ import soundfile as sf
 from tabulate import tabulate
 from tqdm import tqdm
 
-from se_keras import cli, streaming
-from se_keras.enhancer import load_system
+from se_keras import cli
 from se_keras.errors import UserError
-from se_keras.pretrained import DEFAULT_ENHANCER
+from se_keras.pretrained import DEFAULT_ENHANCER, load_system
+from se_keras.signals import streaming
 
 DESCRIPTION = """Enhance noisy speech: files or whole folders, any sample rate, mono or stereo, any length.
 

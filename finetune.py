@@ -3,9 +3,13 @@
 
 from pathlib import Path
 
-from se_keras import backend, cli, evaluation, manifest, models, pretrained, runs, targets
+from se_keras import backend, cli, files, models, pretrained
 from se_keras.errors import UserError, check_choice
-from se_keras.stft import Stft
+from se_keras.judges import targets
+from se_keras.mixtures import manifest
+from se_keras.scoring import evaluation
+from se_keras.signals.stft import Stft
+from se_keras.training import runs
 
 EXAMPLES = """
   python finetune.py --data data/demo --enhancer runs/blstm --quality-net runs/quality-net --out runs/blstm-qnet
@@ -115,15 +119,17 @@ def main(argv=None):
     train_rows, valid_rows = (manifest.read(Path(args.data) / f"{split}.jsonl") for split in ("train", "valid"))
     manifest.check_splits({"train": train_rows, "valid": valid_rows})
     check_models(args)
-    cli.check_writable(args.out)
+    files.check_writable(args.out)
 
     backend.load()
-    from se_keras import diet, honesty, scores, supervised, surrogate, training
-    from se_keras.dataset import Feed
-    from se_keras.models.layers import COMPRESSIONS
+    from se_keras.judges import diet, honesty, surrogate
+    from se_keras.mixtures.feed import Feed
+    from se_keras.scoring import scores
+    from se_keras.signals.magnitudes import COMPRESSIONS
+    from se_keras.training import loop, supervised
 
     check_choice("--compression", args.compression, COMPRESSIONS)
-    training.seed_everything(args.seed, args.deterministic)
+    loop.seed_everything(args.seed, args.deterministic)
     network, card = pretrained.load(args.enhancer, **args.model_args)
     predictor, quality_arguments = quality_net(args)
     config, target = predictor.config, predictor.target
@@ -136,10 +142,10 @@ def main(argv=None):
         model = surrogate.combined_model(network, predictor.network, predictor.representation, config)
         prepare, loss = surrogate.combined_batch, surrogate.quality_objective
     else:
-        model, prepare, loss = supervised.mse_model(network, args.compression), supervised.mse_batch, training.mean_output
-    training.compile_model(model, training.optimizer(args.optimizer, args.learning_rate), loss)
+        model, prepare, loss = supervised.mse_model(network, args.compression), supervised.mse_batch, loop.mean_output
+    loop.compile_model(model, loop.optimizer(args.optimizer, args.learning_rate), loss)
     feed = Feed(diet.raise_snr(train_rows, args.snr_raise, args.seed), args.batch, config, seed=args.seed, crop_s=args.crop or None)
-    plan = training.Plan(updates=args.iterations, validate_every=args.validate_every, learning_rate=args.learning_rate,
+    plan = loop.Plan(updates=args.iterations, validate_every=args.validate_every, learning_rate=args.learning_rate,
                          schedule=args.schedule, monitor="true" if args.stoi_drop is None else "allowed",
                          higher_is_better=target.higher_is_better, patience=args.patience,
                          checkpoint_s=args.checkpoint_every, validate_first=True)
@@ -156,11 +162,11 @@ def main(argv=None):
             return honesty.fooled(history, args.stop_fooled if args.loss == "quality" else 0, target.higher_is_better,
                                   learning=args.update != "frozen")
 
-        history = training.train(model, feed, prepare, plan, args.out, logger, validate, network, f"fine-tuning ({args.loss})",
+        history = loop.train(model, feed, prepare, plan, args.out, logger, validate, network, f"fine-tuning ({args.loss})",
                                  partner, stop)
-        network.load_weights(Path(args.out) / pretrained.BEST)
+        network.load_weights(Path(args.out) / runs.BEST)
         if partner is not None:
-            predictor.network.load_weights(Path(args.out) / "quality-net" / pretrained.BEST)
+            predictor.network.load_weights(Path(args.out) / "quality-net" / runs.BEST)
         print(validate.write_worst(Path(args.out) / "worst"))
     runs.finish(args.out, history, "true", "" if args.stoi_drop is None else f" of those that lost at most {args.stoi_drop:g} STOI")
     draw(args, history, target)
@@ -240,7 +246,7 @@ def check_models(args):
 
 def quality_net(args):
     """The `surrogate.QualityPredictor` to learn from, a trained one or a new one that knows nothing yet, and its builder's arguments."""
-    from se_keras.surrogate import QualityPredictor
+    from se_keras.judges.surrogate import QualityPredictor
 
     if args.quality_net != "new":
         return pretrained.load_quality_net(args.quality_net), pretrained.read_card(args.quality_net)["arguments"]
@@ -252,8 +258,8 @@ def quality_net(args):
 
 def quality_rounds(args, network, predictor, arguments, feed, scorer, logger):
     """Quality-Net's part in the turns that it and the enhancer take: a copy of it that learns."""
-    from se_keras import diet, rounds, surrogate
-    from se_keras.enhancer import MaskEnhancer
+    from se_keras.enhancers.magnitude_mask import MaskEnhancer
+    from se_keras.judges import diet, rounds, surrogate
 
     learner = models.build("quality_net", **arguments)
     learner.set_weights(predictor.network.get_weights())
@@ -278,7 +284,7 @@ def quality_rounds(args, network, predictor, arguments, feed, scorer, logger):
 
 def draw(args, history, target):
     """The letter's Fig. 5 of this run; and, with others to compare, its Figs. 2 and 5 over all of them."""
-    from se_keras.honesty import best_of
+    from se_keras.judges.honesty import best_of
     from se_keras.report import figures
 
     out = Path(args.out)

@@ -12,10 +12,11 @@ import scipy.signal
 from tabulate import tabulate
 from tqdm import tqdm
 
-from se_keras import audio, cli, metrics, models, pretrained, streaming
+from se_keras import cli, metrics, models, pretrained
 from se_keras.errors import UserError
 from se_keras.metrics.pesq import raw_to_nb
-from se_keras.stft import Stft
+from se_keras.signals import audio, streaming
+from se_keras.signals.stft import Stft
 
 DESCRIPTION = """Score degraded or enhanced speech, against its clean reference or, by a Quality-Net that needs none, without.
 

@@ -14,8 +14,9 @@ Paired tests: the last system against the one before it, every later trained sys
 
 from pathlib import Path
 
-from se_keras import cli, manifest, metrics
+from se_keras import cli, files, metrics
 from se_keras.errors import UserError
+from se_keras.mixtures import manifest
 
 UNTRAINED = ("noisy", "wiener")
 
@@ -75,17 +76,18 @@ def main(argv=None):
         raise UserError(f"--data: there is no folder {data}; make one with data/prepare.py (python data/prepare.py --help)")
     every = manifest.read(data / f"{args.split}.jsonl")
 
-    from se_keras import evaluation, mixing, pretrained, report, scores  # after the cheap checks: these take a moment
-    from se_keras.enhancer import load_system
+    from se_keras import pretrained, report
     from se_keras.report import tables
+    from se_keras.scoring import evaluation, scores
+    from se_keras.signals import mixing  # after the cheap checks: these take a moment
 
-    systems = [load_system(name) for name in args.systems]
+    systems = [pretrained.load_system(name) for name in args.systems]
     for system, name in zip(systems, distinct_names([system.name for system in systems], args.systems), strict=True):
         system.name = name
     predictor = pretrained.load_quality_net(args.quality_net) if args.quality_net else None
     if predictor:
         chosen = [metrics.get(name) for name in dict.fromkeys([*args.metrics, *predictor.target.metrics])]
-    cli.check_writable(out)
+    files.check_writable(out)
 
     rows = evaluation.subset(every, args.limit)
     part = f", a subset: {len(rows):,} of {len(every):,} utterances, each SNR and noise type in its share"

@@ -5,9 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from se_keras import backend, cli, evaluation, manifest, models, pretrained, runs, targets
+from se_keras import backend, cli, files, models, pretrained
 from se_keras.errors import UserError, check_choice
-from se_keras.stft import Stft
+from se_keras.judges import targets
+from se_keras.mixtures import manifest
+from se_keras.scoring import evaluation
+from se_keras.signals.stft import Stft
+from se_keras.training import runs
 
 EXAMPLES = """
   python data/prepare.py demo --out data/demo
@@ -104,19 +108,20 @@ def train_enhancer(args, train_rows, valid_rows):
     config = Stft.checked(args.stft)
     arguments = {"bins": config.bins, **args.model_args}
     backend.load()
-    from se_keras import scores, supervised, training
-    from se_keras.dataset import Feed
-    from se_keras.enhancer import MaskEnhancer
-    from se_keras.models.layers import COMPRESSIONS
+    from se_keras.enhancers.magnitude_mask import MaskEnhancer
+    from se_keras.mixtures.feed import Feed
+    from se_keras.scoring import scores
+    from se_keras.signals.magnitudes import COMPRESSIONS
+    from se_keras.training import loop, supervised
 
     check_choice("--compression", args.compression, COMPRESSIONS)
-    training.seed_everything(args.seed, args.deterministic)
+    loop.seed_everything(args.seed, args.deterministic)
     network = models.build(args.model, **arguments)
     feed = Feed(train_rows, args.batch, config, seed=args.seed, crop_s=args.crop or None)
     logger = runs.open_run(args.out, runs.describe(args, args.model, models.resolve(args.model, arguments), config))
     model = supervised.mse_model(network, args.compression)
-    training.compile_model(model, training.optimizer(args.optimizer, args.learning_rate), training.mean_output)
-    plan = training.Plan(updates=args.epochs * feed.batches_per_epoch, validate_every=feed.batches_per_epoch,
+    loop.compile_model(model, loop.optimizer(args.optimizer, args.learning_rate), loop.mean_output)
+    plan = loop.Plan(updates=args.epochs * feed.batches_per_epoch, validate_every=feed.batches_per_epoch,
                          learning_rate=args.learning_rate, schedule=args.schedule, patience=args.patience,
                          checkpoint_s=args.checkpoint_every, monitor=args.monitor, higher_is_better=args.monitor != "valid_loss")
 
@@ -127,7 +132,7 @@ def train_enhancer(args, train_rows, valid_rows):
             return {"valid_loss": supervised.validation_loss(model, valid_rows, config),
                     **evaluation.mean_scores(scored, MaskEnhancer(network, config), scorer)}
 
-        history = training.train(model, feed, supervised.mse_batch, plan, args.out, logger, validate, network, f"{args.model} {args.loss}")
+        history = loop.train(model, feed, supervised.mse_batch, plan, args.out, logger, validate, network, f"{args.model} {args.loss}")
     runs.finish(args.out, history, plan.monitor)
 
 
@@ -135,15 +140,17 @@ def train_quality_net(args, train_rows, valid_rows):
     target, config, chosen = check_quality_net(args)
     intrusive = args.model == "quality_net"
     backend.load()
-    from se_keras import diet, enhancer, scores, surrogate, training
+    from se_keras.judges import diet, surrogate
     from se_keras.models.quality_net_2018 import as_quality_net
     from se_keras.report import figures
+    from se_keras.scoring import scores
+    from se_keras.training import loop
 
-    training.seed_everything(args.seed, args.deterministic)
+    loop.seed_everything(args.seed, args.deterministic)
     precision = {"precision": args.precision} if intrusive else {}
     models.build(args.model, **chosen, **precision)  # a wrong argument is told before the labelling
-    cli.check_writable(args.out)
-    enhancers = [enhancer.load_system(name) for name in args.enhancer]
+    files.check_writable(args.out)
+    enhancers = [pretrained.load_system(name) for name in args.enhancer]
     train_rows = evaluation.subset(train_rows, args.rows) if args.rows else train_rows
     valid_rows = evaluation.subset(valid_rows, args.validation_rows)
     weights = {name: pretrained.sha256(name) for name in [*args.enhancer, *([args.start] if args.start else [])]} | target.functions
@@ -167,14 +174,14 @@ def train_quality_net(args, train_rows, valid_rows):
             surrogate.compile_quality_net(model, args.learning_rate, args.siblings, args.contrast)
         else:
             model, judge, prepare = surrogate.frame_model(network, target), as_quality_net(network), surrogate.frame_batch
-            training.compile_model(model, training.optimizer("rmsprop", args.learning_rate), training.mean_output)
+            loop.compile_model(model, loop.optimizer("rmsprop", args.learning_rate), loop.mean_output)
         validate = surrogate.QualityValidation(judge, valid_rows, enhancers, scorer, config, args.input, target)
     figures.label_histogram(diet.by_kind(pairs, target.from_score(labels)), Path(args.out) / "labels.png", label=target.label)
     feed = surrogate.QualityFeed(pairs, labels, enhancers, args.batch, config, args.seed, args.input, args.siblings)
-    plan = training.Plan(updates=args.updates, validate_every=args.validate_every, learning_rate=args.learning_rate,
+    plan = loop.Plan(updates=args.updates, validate_every=args.validate_every, learning_rate=args.learning_rate,
                          schedule=args.schedule, patience=args.patience, checkpoint_s=args.checkpoint_every,
                          validate_first=args.start is not None)
-    history = training.train(model, feed, prepare, plan, args.out, logger, validate, network, args.model.replace("_", "-"))
+    history = loop.train(model, feed, prepare, plan, args.out, logger, validate, network, args.model.replace("_", "-"))
     runs.finish(args.out, history, plan.monitor)
 
 

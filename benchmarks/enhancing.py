@@ -9,7 +9,7 @@ import numpy as np
 import soundfile as sf
 
 from benchmarks import measuring
-from se_keras.audio import SAMPLE_RATE
+from se_keras.signals.audio import SAMPLE_RATE
 
 LENGTHS = {"10 s": 10, "10 min": 600, "1 h": 3600}
 QUICK = {"10 s": 10, "1 min": 60}
@@ -47,7 +47,7 @@ def write_speech(path, duration_s):
 
 def child(source, target):
     """In a process of its own: enhance one file as enhance.py does, with the default enhancer."""
-    from se_keras import streaming
+    from se_keras.signals import streaming
 
     system = _system()
     for warm_up_s in (2, 3):  # the network is traced once for one shape and once for all shapes
@@ -60,10 +60,10 @@ def child(source, target):
 def _system():
     """The shipped enhancer; where none is shipped, its network untrained, which takes the same time."""
     from se_keras import models, pretrained
-    from se_keras.enhancer import MaskEnhancer, load_system
+    from se_keras.enhancers.magnitude_mask import MaskEnhancer
 
     if pretrained.DEFAULT_ENHANCER in pretrained.names():
-        return load_system(pretrained.DEFAULT_ENHANCER)
+        return pretrained.load_system(pretrained.DEFAULT_ENHANCER)
     return MaskEnhancer(models.build("blstm"), name="untrained blstm (none is shipped)")
 
 

@@ -55,7 +55,7 @@ def _row(network, batch, records, failure):
 
 def child(data, network, batch, groups, rounds):
     """In a process of its own: the pipeline alone, the step alone, and both, by turns."""
-    from se_keras import manifest
+    from se_keras.mixtures import manifest
 
     feed, group, step = {"blstm": _blstm, "quality_net": _quality_net}[network](manifest.read(Path(data) / "train.jsonl"), batch)
     ready = itertools.cycle(list(feed.batches(0, 4)))
@@ -84,11 +84,12 @@ def _blstm(rows, batch):
     """(feed, batches that are made together or wait in buffers, step) of train.py enhancer."""
     import keras
 
-    from se_keras import models, supervised, training
-    from se_keras.dataset import Feed
+    from se_keras import models
+    from se_keras.mixtures.feed import Feed
+    from se_keras.training import loop, supervised
 
     model = supervised.mse_model(models.build("blstm"))
-    training.compile_model(model, keras.optimizers.Adam(1e-4), training.mean_output)
+    loop.compile_model(model, keras.optimizers.Adam(1e-4), loop.mean_output)
     return Feed(rows, batch, crop_s=CROP_S), 8, lambda example: float(model.train_on_batch(*supervised.mse_batch(example)))
 
 
@@ -97,12 +98,14 @@ def _quality_net(rows, batch):
     import keras
     import numpy as np
 
-    from se_keras import diet, models, surrogate, training
-    from se_keras.enhancer import MaskEnhancer
+    from se_keras import models
+    from se_keras.enhancers.magnitude_mask import MaskEnhancer
+    from se_keras.judges import diet, surrogate
+    from se_keras.training import loop
 
     pairs = diet.diet(rows, 1, perturbed=2, crop_s=CROP_S)
     feed = surrogate.QualityFeed(pairs, np.full(len(pairs), 0.5, np.float32), [MaskEnhancer(models.build("blstm"))], batch, siblings=2)
     network = models.build("quality_net")
-    training.compile_model(network, keras.optimizers.Adam(1e-4), "mse")
+    loop.compile_model(network, keras.optimizers.Adam(1e-4), "mse")
     group = max(1, surrogate.CHUNK // feed.feed.batch_size)
     return feed, group, lambda example: float(network.train_on_batch(*surrogate.quality_batch(example)))

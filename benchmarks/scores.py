@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import measuring
-from se_keras import audio, mixing, scores
-from se_keras.manifest import Utterance
+from se_keras.mixtures.manifest import Utterance
+from se_keras.scoring import scores
+from se_keras.signals import audio, mixing
 
 
 def run(quick, _):

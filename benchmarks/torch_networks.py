@@ -10,12 +10,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from se_keras.models.layers import LOG_FLOOR
 from se_keras.models.quality_net import FILTERS
+from se_keras.signals.magnitudes import LOG_FLOOR
 
 
 def rms_level(magnitude, frame_mask):
-    """`se_keras.models.layers.rms_level`, without its care for digital silence."""
+    """`se_keras.signals.magnitudes.rms_level`, without its care for digital silence."""
     valid = frame_mask[..., None].float()
     count = valid.sum((1, 2), keepdim=True) * magnitude.shape[-1]
     return ((magnitude.square() * valid).sum((1, 2), keepdim=True) / count).sqrt()

@@ -69,8 +69,8 @@ def _bfloat16_row(case, low, full):
 
 
 def _title(case):
-    from se_keras.audio import SAMPLE_RATE
-    from se_keras.stft import Stft
+    from se_keras.signals.audio import SAMPLE_RATE
+    from se_keras.signals.stft import Stft
 
     name = {"quality_net": "Quality-Net", "blstm": "BLSTM"}[case.network]
     frames = Stft().frames(round(case.duration_s * SAMPLE_RATE))
@@ -121,9 +121,10 @@ def blstm_steps(batch, duration_s, precision):
     inputs = _spectra(batch, duration_s)
 
     def in_keras():
-        from se_keras import models, supervised, training
+        from se_keras import models
+        from se_keras.training import loop, supervised
 
-        return _keras_step(supervised.mse_model(models.build("blstm")), training.mean_output, inputs, np.zeros(batch, np.float32))
+        return _keras_step(supervised.mse_model(models.build("blstm")), loop.mean_output, inputs, np.zeros(batch, np.float32))
 
     def in_torch():
         from benchmarks import torch_networks
@@ -135,8 +136,8 @@ def blstm_steps(batch, duration_s, precision):
 
 def _spectra(batch, duration_s):
     """`dataset.spectrogram_batch` of noise and half of it: what the signals are does not change the time a step takes."""
-    from se_keras.audio import SAMPLE_RATE
-    from se_keras.dataset import spectrogram_batch
+    from se_keras.mixtures.feed import spectrogram_batch
+    from se_keras.signals.audio import SAMPLE_RATE
 
     waves = np.random.default_rng(0).standard_normal((batch, round(duration_s * SAMPLE_RATE))).astype(np.float32)
     return spectrogram_batch([(wave, wave / 2) for wave in waves])
@@ -145,9 +146,9 @@ def _spectra(batch, duration_s):
 def _keras_step(model, loss, inputs, target):
     import keras
 
-    from se_keras import training
+    from se_keras.training import loop
 
-    training.compile_model(model, keras.optimizers.Adam(LEARNING_RATE), loss)
+    loop.compile_model(model, keras.optimizers.Adam(LEARNING_RATE), loss)
     return lambda: float(model.train_on_batch(inputs, target))
 
 

@@ -14,9 +14,11 @@ import numpy as np
 from tabulate import tabulate
 from tqdm import tqdm
 
-from se_keras import audio, cli, corpora, files, manifest, mixing
+from se_keras import cli, corpora, files
 from se_keras.corpora import protocol
 from se_keras.errors import UserError
+from se_keras.mixtures import manifest
+from se_keras.signals import audio, mixing
 
 DESCRIPTION = """A corpus -> DIR/{train,valid,test}.jsonl and DIR/corpus.json. Layouts and licences: data/README.md
 
@@ -36,7 +38,7 @@ def main(argv=None):
     if not args.force and (corpus := already_there(out, wanted)):
         print(f"{out}: is there already, prepared with these settings; used again (--force prepares it anew)")
     else:
-        cli.check_writable(out)
+        files.check_writable(out)
         try:
             corpus = prepare(args, out, wanted)
         except BaseException:
@@ -125,7 +127,7 @@ def show(corpus, out):
 def write_wavs(out, splits):
     """DIR/wavs/{split}/{clean,noisy}/<id>.wav; a pair that would clip is scaled by one gain, kept in DIR/wavs/gains.csv."""
     hours = sum(count["hours"] for count in splits.values())
-    cli.check_writable(out / "wavs", need_mb=50 + hours * 3600 * audio.SAMPLE_RATE * 4 / 1e6)  # two files of two bytes a sample
+    files.check_writable(out / "wavs", need_mb=50 + hours * 3600 * audio.SAMPLE_RATE * 4 / 1e6)  # two files of two bytes a sample
     gains = ["split,id,gain\n"]
     for split in splits:
         for row in tqdm(manifest.read(out / f"{split}.jsonl"), desc=f"{split}: writing wavs", unit="mixture", disable=None):

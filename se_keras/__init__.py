@@ -15,10 +15,12 @@ import importlib
 __version__ = "0.1.0"
 
 _HOMES = {"build": "models", "load": "pretrained", "load_weights": "pretrained", "load_quality_net": "pretrained",
-          "load_reference": "reference", "load_system": "enhancer", "MaskEnhancer": "enhancer", "mix": "mixing", "Stft": "stft",
-          "istft": "stft", "UserError": "errors"}
-_MODULES = ("audio", "dataset", "enhancer", "losses", "manifest", "metrics", "mixing", "models", "pretrained", "reference", "scores",
-            "stft", "surrogate", "targets", "training")
+          "load_reference": "reference", "load_system": "pretrained", "MaskEnhancer": "enhancers.magnitude_mask", "mix": "signals.mixing",
+          "Stft": "signals.stft", "istft": "signals.stft", "UserError": "errors"}
+_MODULES = {"audio": "signals.audio", "mixing": "signals.mixing", "stft": "signals.stft", "manifest": "mixtures.manifest",
+            "diet": "judges.diet", "surrogate": "judges.surrogate", "targets": "judges.targets", "scores": "scoring.scores",
+            **{name: name for name in ("corpora", "enhancers", "judges", "losses", "metrics", "mixtures", "models", "pretrained",
+                                       "reference", "report", "scoring", "signals", "training")}}
 __all__ = ["__version__", *_HOMES, *_MODULES]
 
 
@@ -26,7 +28,7 @@ def __getattr__(name):
     if name in _HOMES:
         return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
     if name in _MODULES:
-        return importlib.import_module(f"{__name__}.{name}")
+        return importlib.import_module(f"{__name__}.{_MODULES[name]}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -82,27 +82,6 @@ def quiet():
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
-def check_writable(folder, need_mb=50):
-    """Create `folder` and see that it can hold `need_mb` megabytes, before any long work.
-
-    Raises:
-        UserError: it cannot be created or written, or too little space is left.
-    """
-    import shutil
-    import tempfile
-
-    folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(b"x")
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror}); name another folder") from None
-    free_mb = shutil.disk_usage(folder).free / 1e6
-    if free_mb < need_mb:
-        raise UserError(f"{folder}: {free_mb:.0f} MB are free, {need_mb} MB are needed; free some or name another folder")
-
-
 def add_training_arguments(parser, out, batch, learning_rate, schedule="cosine"):
     """The flags that every training command has."""
     parser.add_argument("--data", default="data/demo", metavar="DIR", help="folder with train.jsonl and valid.jsonl (data/prepare.py)")

@@ -3,7 +3,11 @@
 import contextlib
 import json
 import os
+import shutil
+import tempfile
 from pathlib import Path
+
+from se_keras.errors import UserError
 
 
 @contextlib.contextmanager
@@ -34,3 +38,21 @@ def write_text(path, text):
 def write_json(path, value):
     """Write JSON by `replacing`. Numbers that JSON cannot say (infinity, not a number) raise ValueError."""
     write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def check_writable(folder, need_mb=50):
+    """Create `folder` and see that it can hold `need_mb` megabytes, before any long work.
+
+    Raises:
+        UserError: it cannot be created or written, or too little space is left.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"x")
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror}); name another folder") from None
+    free_mb = shutil.disk_usage(folder).free / 1e6
+    if free_mb < need_mb:
+        raise UserError(f"{folder}: {free_mb:.0f} MB are free, {need_mb} MB are needed; free some or name another folder")

@@ -4,11 +4,14 @@ import hashlib
 import json
 from pathlib import Path
 
-from se_keras import backend, models, targets
+from se_keras import backend, models
+from se_keras.enhancers.magnitude_mask import MaskEnhancer, Noisy
 from se_keras.errors import UserError
+from se_keras.judges import targets
+from se_keras.signals.stft import Stft
+from se_keras.training.runs import BEST, LAST
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
-BEST, LAST = "best.weights.h5", "last.weights.h5"  # of a run: those that validation chose, and those of its last validation
 DEFAULT_ENHANCER = "blstm-balanced"
 DEFAULT_QUALITY_NET = "quality-net"
 BALANCED_QUALITY_NET = "quality-net-balanced"  # goes on from the one that DEFAULT_ENHANCER was trained through
@@ -155,12 +158,29 @@ def _stored_shapes(file):
     return shapes
 
 
+def load_system(name):
+    """A system by name: "noisy", "wiener", a shipped model's name, a card or weights file under weights/, or a run folder.
+
+    Raises:
+        UserError: nothing of that name; the message lists what there is.
+    """
+    name = str(name)
+    if name == "noisy":
+        return Noisy()
+    if name == "wiener":
+        from se_keras.enhancers.wiener import Wiener
+
+        return Wiener()
+    check_mask_networks([name])
+    network, card = load(name)
+    return MaskEnhancer(network, Stft(**card["stft"]), card["name"])
+
+
 def load_quality_net(name=DEFAULT_QUALITY_NET, **overrides):
     """A `surrogate.QualityPredictor` by name or run folder."""
     read_card(name, models.QUALITY_NETWORKS)
     backend.load()
-    from se_keras.stft import Stft
-    from se_keras.surrogate import QualityPredictor
+    from se_keras.judges.surrogate import QualityPredictor
 
     network, card = load(name, **overrides)
     if card["network"] == "quality_net_2018":

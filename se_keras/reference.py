@@ -14,7 +14,7 @@ import numpy as np
 
 from se_keras import files, models
 from se_keras.errors import UserError
-from se_keras.stft import Stft
+from se_keras.signals.stft import Stft
 
 KNOWN = """known are
   MetricGAN's enhancer: 2 BLSTM, dense LeakyReLU 0.3, dense sigmoid; 1,892,057 weights

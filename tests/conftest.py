@@ -11,7 +11,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 import pytest
 
-from se_keras import audio, cli
+from se_keras import cli
+from se_keras.signals import audio
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs with Ctrl-C ignored, and children inherit that
 
@@ -112,7 +113,7 @@ def rows(tree, tmp_path_factory):
     import subprocess
     import sys
 
-    from se_keras import manifest
+    from se_keras.mixtures import manifest
 
     out = tmp_path_factory.mktemp("data")
     subprocess.run([sys.executable, ROOT / "data" / "prepare.py", "folders", "--speech", tree / "S", "--noise", tree / "N", "--out", out],
@@ -126,7 +127,7 @@ def enhancer():
     import keras
 
     from se_keras import models
-    from se_keras.enhancer import MaskEnhancer
+    from se_keras.enhancers.magnitude_mask import MaskEnhancer
 
     keras.utils.set_random_seed(0)
     return MaskEnhancer(models.build("dnn", units=8))

@@ -17,7 +17,8 @@ import enhance
 import finetune
 import score
 import train
-from se_keras import manifest, pretrained
+from se_keras import pretrained
+from se_keras.mixtures import manifest
 
 
 def contents(folder):

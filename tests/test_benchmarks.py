@@ -70,7 +70,8 @@ def test_gradients_are_the_same(torch_networks):
     import tensorflow as tf
     import torch
 
-    from se_keras import models, supervised
+    from se_keras import models
+    from se_keras.training import supervised
 
     noisy, clean, mask = pair_of_spectra(40, 40)
     magnitudes = [np.sqrt(np.square(spectrum).sum(-1)) for spectrum in (noisy, clean)]

@@ -11,7 +11,7 @@ from conftest import ROOT
 
 import se_keras
 import train
-from se_keras import cli
+from se_keras import cli, files
 from se_keras.errors import UserError, check_choice
 
 
@@ -100,14 +100,14 @@ def test_a_mistake_of_the_programs_own_keeps_its_trace():
 
 
 def test_a_folder_is_made_and_checked_before_long_work(tmp_path):
-    cli.check_writable(tmp_path / "a" / "b")
+    files.check_writable(tmp_path / "a" / "b")
     assert not list((tmp_path / "a" / "b").iterdir())
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file" / "below", "/proc/nothing"):
         with pytest.raises(UserError, match=f"{path}: cannot be written .*; name another folder"):
-            cli.check_writable(path)
+            files.check_writable(path)
     with pytest.raises(UserError, match="MB are free, 1000000000000 MB are needed; free some or name another folder"):
-        cli.check_writable(tmp_path, need_mb=10 ** 12)
+        files.check_writable(tmp_path, need_mb=10 ** 12)
 
 
 def test_help_shows_defaults_and_keeps_the_examples(capsys):
@@ -145,7 +145,7 @@ def test_what_the_package_offers_by_name():
     for name in se_keras.__all__:
         assert getattr(se_keras, name) is not None and name in dir(se_keras)
     from se_keras.models import build
-    from se_keras.stft import Stft
+    from se_keras.signals.stft import Stft
 
     assert se_keras.build is build and se_keras.Stft is Stft and se_keras.UserError is UserError
     assert f'version = "{se_keras.__version__}"' in (ROOT / "pyproject.toml").read_text()

@@ -11,10 +11,12 @@ from conftest import ROOT, speech_like
 
 import enhance
 import score
-from se_keras import metrics, pretrained, streaming, targets
+from se_keras import metrics, pretrained
+from se_keras.enhancers.wiener import Wiener
 from se_keras.errors import UserError
+from se_keras.judges import targets
 from se_keras.metrics.pesq import raw_to_nb
-from se_keras.wiener import Wiener
+from se_keras.signals import streaming
 
 
 def run(script, *arguments):

@@ -12,7 +12,7 @@ from conftest import ROOT, refused
 import finetune
 from se_keras import cli, files, models, pretrained
 from se_keras.models.quality_net import METRICGAN_PLUS
-from se_keras.stft import Stft
+from se_keras.signals.stft import Stft
 
 SMALL = {"metricgan": {"filters": [[2, 5]], "batch_normalization": "utterance", "compression": "magnitude"},
          "metricgan-plus": {**METRICGAN_PLUS, "filters": [[2, 5]]}}

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from se_keras import models, pretrained
-from se_keras.enhancer import MaskEnhancer, load_system
+from se_keras.enhancers.magnitude_mask import MaskEnhancer
 from se_keras.errors import UserError
+from se_keras.pretrained import load_system
 
 ENHANCER = {"network": "dnn", "arguments": {"bins": 9, "units": 4, "context": 1}, "stft": {"n_fft": 16, "hop_length": 8, "window": "hann"}}
 QUALITY_NET = {"network": "quality_net", "arguments": {"bins": 9, "filters": [[2, 3]]}, "stft": ENHANCER["stft"]}

@@ -10,11 +10,11 @@ from conftest import speech_like
 
 import se_keras
 from se_keras import models, pretrained, reference
-from se_keras.enhancer import MaskEnhancer
+from se_keras.enhancers.magnitude_mask import MaskEnhancer
 from se_keras.errors import UserError
 from se_keras.models.layers import hard_sigmoid_keras2
 from se_keras.reference import features, load_reference
-from se_keras.stft import Stft
+from se_keras.signals.stft import Stft
 
 BINS, UNITS, DENSE, FILTERS = 5, 3, 4, [[2, 3], [3, 5]]
 EVERYTHING = np.ones((2, 12), bool)

@@ -17,7 +17,7 @@ import train
 from se_keras import pretrained
 from se_keras.errors import UserError
 from se_keras.models.quality_net import PYTORCH_QNET
-from se_keras.stft import Stft
+from se_keras.signals.stft import Stft
 
 
 def run(script, *arguments):

@@ -9,8 +9,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from se_keras import backend, cli, files, models, pretrained, runs  # noqa: E402  (the path above lets the script run from anywhere)
+from se_keras import backend, cli, files, models, pretrained
 from se_keras.errors import UserError  # noqa: E402
+from se_keras.training import runs  # noqa: E402  (the path above lets the script run from anywhere)
 
 EXAMPLE = """
   python weights/ship.py runs/blstm-qnet blstm-qnet --report reports/letter --licence "CC BY 4.0 (trained on LibriSpeech ...)"
@@ -42,7 +43,7 @@ def main(argv=None):
     }
     if config["network"] == "quality_net":
         backend.load()
-        from se_keras.lipschitz import lipschitz_bounds
+        from se_keras.judges.lipschitz import lipschitz_bounds
 
         card["lipschitz"] = lipschitz_bounds(pretrained.load_quality_net(args.run).network, frames=64)
     if args.report:

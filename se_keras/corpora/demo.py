@@ -9,9 +9,9 @@ from importlib.metadata import version
 
 from tqdm import tqdm
 
-from se_keras import audio
 from se_keras.corpora import demo_noises, demo_speech, protocol
-from se_keras.manifest import SPLITS
+from se_keras.mixtures.manifest import SPLITS
+from se_keras.signals import audio
 
 VERSION = 1  # of the generated audio; raised when the code changes it
 NOISE_S = 8.0  # length of a noise file in seconds

@@ -3,8 +3,8 @@
 import numpy as np
 from scipy import signal
 
-from se_keras.audio import SAMPLE_RATE as RATE
-from se_keras.mixing import noise_segment
+from se_keras.signals.audio import SAMPLE_RATE as RATE
+from se_keras.signals.mixing import noise_segment
 
 
 def coloured(rng, samples, exponent):

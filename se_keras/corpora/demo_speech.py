@@ -10,9 +10,9 @@ from concurrent.futures import ProcessPoolExecutor
 import numpy as np
 from tqdm import tqdm
 
-from se_keras import audio
 from se_keras.backend import available_cores
 from se_keras.corpora.protocol import rng_for
+from se_keras.signals import audio
 
 PEAK = 0.7
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from se_keras.corpora import protocol
 from se_keras.errors import UserError
-from se_keras.manifest import SPLITS
+from se_keras.mixtures.manifest import SPLITS
 
 
 def add_arguments(parser):

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from se_keras import audio, mixing
 from se_keras.errors import UserError
-from se_keras.manifest import SPLITS, Utterance
+from se_keras.mixtures.manifest import SPLITS, Utterance
+from se_keras.signals import audio, mixing
 
 SUFFIXES = (".wav", ".flac")
 TRIES = 20  # draws of a noise segment before it is placed by hand

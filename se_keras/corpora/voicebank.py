@@ -12,10 +12,11 @@ import requests
 import soundfile as sf
 from tqdm import tqdm
 
-from se_keras import audio, files
+from se_keras import files
 from se_keras.corpora import protocol
 from se_keras.errors import UserError
-from se_keras.manifest import Utterance
+from se_keras.mixtures.manifest import Utterance
+from se_keras.signals import audio
 
 URL = "https://datashare.ed.ac.uk/bitstream/handle/10283/2791"
 FOLDERS = {"train": ("clean_trainset_28spk_wav", "noisy_trainset_28spk_wav"), "test": ("clean_testset_wav", "noisy_testset_wav")}

@@ -101,7 +101,7 @@ def result(names, outcomes):
 
 
 def evaluate(names, reference, degraded):
-    """Scores of one pair, here and now, as a row of `result`; `se_keras.scores` does many, in parallel, and keeps them.
+    """Scores of one pair, here and now, as a row of `result`; `se_keras.scoring.scores` does many, in parallel, and keeps them.
 
     Raises:
         UserError: an unknown metric.

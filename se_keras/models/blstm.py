@@ -27,7 +27,7 @@ def blstm(bins=257, units=200, dense_units=300, dropout=0.0, mask_floor=0.0, com
         dense_units: units of the LeakyReLU layer.
         dropout: rate after the dense layer (MetricGAN 0.05, the letter does not say).
         mask_floor: smallest value of the mask (MetricGAN 0.05, the letter names none).
-        compression: scale of the input feature, one of `layers.COMPRESSIONS`, after the level is normalised.
+        compression: scale of the input feature, one of `signals.magnitudes.COMPRESSIONS`, after the level is normalised.
         normalization: "utterance" for zero mean and unit variance of each bin over the utterance, "none", or "metricgan" for what
             MetricGAN's code does: as "utterance", but of the magnitude at its own level, and with next to no floor of the variance.
         recurrent_activation: of the LSTMs' gates, "sigmoid" or "hard_sigmoid_keras2" (weights trained with Keras before 2.3; slower).

@@ -41,7 +41,7 @@ def quality_net(bins=257, filters=FILTERS, padding="valid", compression="log", b
         bins: frequency bins.
         filters: (filters, kernel size) of each convolution.
         padding: "valid" (as MetricGAN's code; an utterance shorter than the receptive field of 29 frames is padded with zeros) or "same".
-        compression: scale of the input, one of `layers.COMPRESSIONS` ("magnitude" is the letter's).
+        compression: scale of the input, one of `signals.magnitudes.COMPRESSIONS` ("magnitude" is the letter's).
         batch_normalization: "input" (or True) for the two-channel input, as MetricGAN's code; "utterance" for that with the statistics
             of each utterance by itself, which is what MetricGAN's batches of one train with; "convolutions" for the output of each
             convolution, before its activation; or False. Statistics are those of valid frames: padding does not count.

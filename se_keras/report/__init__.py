@@ -12,7 +12,7 @@ def write(scores, folder, comparisons=(), about=None, waves=None, title="", note
     """Write REPORT/summary.json, table.md and figures/; what an earlier report left there is replaced.
 
     Args:
-        scores: score rows (`tables.read_scores`, `se_keras.evaluation.evaluate`).
+        scores: score rows (`tables.read_scores`, `se_keras.scoring.evaluation.evaluate`).
         folder: REPORT; made where it is missing.
         comparisons: pairs (system, baseline) to be tested, see `tables.summarise`.
         about: {metric: what its numbers are: scale, package, version}.

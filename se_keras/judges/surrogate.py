@@ -1,0 +1,322 @@
+"""Quality-Net at work: what it is shown in training, its predictions, and the enhancer fine-tuned through it, frozen."""
+
+import numpy as np
+
+from se_keras.enhancers.magnitude_mask import MaskEnhancer, pad_frames
+from se_keras.errors import UserError
+from se_keras.judges import targets
+from se_keras.judges.diet import CHUNK, Pair, label, pair_masks
+from se_keras.mixtures.feed import Feed
+from se_keras.report.statistics import agreement
+from se_keras.signals import mixing
+from se_keras.signals.stft import Stft, istft, magnitude, stft
+
+PESQ = targets.parse("pesq_raw")  # the letter's
+
+# --- What Quality-Net is shown ----------------------------------------------------------------------------------------------------
+
+
+class QualityFeed:
+    """Batches of (degraded, clean) magnitudes with their scores, as `dataset.Feed` gives spectra.
+
+    A batch holds `siblings` pairs of each of its mixtures, side by side, drawn anew each epoch: with two or more, the loss can ask
+    how the score changes with what was done to one mixture (`losses.quality.score_loss`).
+
+    Args:
+        pairs: list of `diet.Pair`.
+        scores: target of each, float32.
+        enhancers: `MaskEnhancer`s; frozen here, run on several batches at once.
+        batch_size: pairs a batch, a multiple of `siblings`.
+        config, seed: as `Feed`.
+        representation: "mask": enhanced is |N| (x) G(N) (equation 1); "wave": the magnitude of the resynthesised wave; "peak": that,
+            of noisy and clean speech too, the wave divided by its peak (the non-intrusive Quality-Net of 2018).
+        siblings: pairs of one mixture a batch; of a mixture with fewer, some come twice.
+    """
+
+    def __init__(self, pairs, scores, enhancers, batch_size, config=Stft(), seed=0, representation="mask", siblings=1):
+        self.pairs, self.scores, self.enhancers = pairs, np.asarray(scores, np.float32), enhancers
+        self.config, self.seed, self.representation, self.siblings = config, seed, representation, siblings
+        mixtures = {}
+        for number, pair in enumerate(pairs):
+            mixtures.setdefault(pair.row, []).append(number)
+        self.numbers = list(mixtures.values())
+        self.feed = Feed(list(mixtures), batch_size // siblings, config, seed)
+        self.rows, self.batches_per_epoch = pairs, self.feed.batches_per_epoch
+
+    def indices(self, k):
+        """Pair numbers of batch k, siblings side by side."""
+        epoch = int(k) // self.batches_per_epoch
+        drawn = []
+        for mixture in self.feed.indices(k):
+            numbers, rng = self.numbers[mixture], np.random.default_rng([self.seed, epoch, int(mixture)])
+            drawn.append(rng.choice(numbers, self.siblings, replace=len(numbers) < self.siblings))
+        return np.concatenate(drawn)
+
+    def batches(self, start, stop):
+        """Batches start .. stop - 1: dicts of `degraded`, `clean`, `frame_mask` and `score`."""
+        size = max(1, CHUNK // self.feed.batch_size)
+        first = start // size * size  # a mixture is enhanced beside the same others wherever training goes on: bit for bit the same
+        group = []
+        for k, batch in zip(range(first, stop), self.feed.batches(first, stop), strict=True):
+            group.append((k, self.indices(k), batch))
+            if len(group) == size or k == stop - 1:
+                for of, made in zip(group, self._degrade(group), strict=True):
+                    if of[0] >= start:
+                        yield made
+                group = []
+
+    def _degrade(self, group):
+        places = [(indices, batch, i) for _, indices, batch in group for i in range(len(indices))]
+        spectra = []
+        for _, batch, i in places:
+            mixture = i // self.siblings
+            frames = batch["frame_mask"][mixture].sum()
+            spectra.append((batch["noisy"][mixture, :frames], batch["clean"][mixture, :frames]))
+        pairs = [self.pairs[indices[i]] for indices, _, i in places]
+        seen = see(pairs, spectra, pair_masks(pairs, spectra, self.enhancers), self.config, self.representation)
+        for _, indices, batch in group:
+            mine, seen = seen[:len(indices)], seen[len(indices):]
+            mask = np.repeat(batch["frame_mask"], self.siblings, axis=0)
+            degraded, clean = (np.zeros((*mask.shape, self.config.bins), np.float32) for _ in range(2))
+            for i, (d, c) in enumerate(mine):
+                degraded[i, :len(d)], clean[i, :len(c)] = d, c
+            yield {"degraded": degraded, "clean": clean, "frame_mask": mask, "score": self.scores[indices]}
+
+
+def see(pairs, spectra, masks, config=Stft(), representation="mask"):
+    """What Quality-Net is shown of pairs: a list of (degraded, clean) magnitudes, float32 `(frames, bins)` each.
+
+    Args:
+        pairs: list of `diet.Pair`.
+        spectra: (noisy, clean) spectrum of each, float32 `(frames, bins, 2)`.
+        masks: mask of each, float32 `(frames, bins)`, or None where it has none (`diet.pair_masks`).
+        config, representation: as `QualityFeed`.
+    """
+    shown = []
+    for pair, (noisy, clean), mask in zip(pairs, spectra, masks, strict=True):
+        if representation == "peak":
+            degraded = _of_unit_peak(clean if pair.kind == "clean" else noisy if mask is None else noisy * mask[..., None], config)
+        elif pair.kind == "clean":
+            degraded = magnitude(clean)
+        elif mask is None:
+            degraded = magnitude(noisy)
+        elif representation == "mask":
+            degraded = magnitude(noisy) * mask
+        else:
+            samples = (len(noisy) - 1) * config.hop_length  # as layers.Resynthesis
+            degraded = magnitude(stft(istft(noisy * mask[..., None], samples, config), config))
+        shown.append((degraded, magnitude(clean)))
+    return shown
+
+
+def _of_unit_peak(spectrum, config):
+    """Magnitude of the wave of a spectrum, divided by its largest absolute sample."""
+    wave = istft(spectrum, (len(spectrum) - 1) * config.hop_length, config)  # as layers.Resynthesis
+    return magnitude(stft(unit_peak(wave), config))
+
+
+def unit_peak(wave):
+    """A wave divided by its largest absolute sample; silence as it is."""
+    return wave / np.float32(max(np.abs(wave).max(), 1e-8))
+
+
+def compile_quality_net(network, learning_rate, siblings, contrast):
+    """Compile a Quality-Net for Adam and `losses.quality.score_loss`."""
+    from se_keras.losses.quality import score_loss
+    from se_keras.training import loop
+
+    loop.compile_model(network, loop.optimizer("adam", learning_rate),
+                           lambda y_true, y_pred: score_loss(y_pred, y_true, siblings, contrast))
+
+
+def frame_model(network, target):
+    """A training model around `models.quality_net_2018`: degraded magnitude, frame mask, score -> `frame_weighted_loss`.
+
+    Args:
+        network: it.
+        target: `targets.Target` of raw PESQ; the score is 0 to 1, as in every batch here.
+    """
+    import keras
+    from keras import ops
+
+    from se_keras.losses.quality import frame_weighted_loss
+
+    degraded, frame_mask, _ = (keras.Input(tensor.shape[1:], dtype=tensor.dtype, name=tensor.name) for tensor in network.inputs)
+    score = keras.Input((1,), name="score")
+    outputs = network([degraded, frame_mask, ops.ones_like(score)])
+    loss = frame_weighted_loss(outputs["score"], outputs["frame_scores"], target.from_score(score), frame_mask)
+    return keras.Model({"degraded": degraded, "frame_mask": frame_mask, "score": score}, loss, name="frame_training")
+
+
+def frame_batch(batch):
+    """(x, y) of a batch for `frame_model`."""
+    x = {"degraded": batch["degraded"], "frame_mask": batch["frame_mask"], "score": batch["score"][:, None]}
+    return x, np.zeros(len(batch["score"]), np.float32)
+
+
+def quality_batch(batch):
+    """(x, y) of a batch for Quality-Net."""
+    return {name: batch[name] for name in ("degraded", "clean", "frame_mask")}, batch["score"][:, None]
+
+
+# --- Predictions -----------------------------------------------------------------------------------------------------------------
+
+
+class QualityPredictor:
+    """A Quality-Net asked for scores, in the unit of what it was trained to predict: raw P.862 PESQ, where nothing else is said.
+
+    Attributes:
+        network: `models.quality_net`.
+        config: STFT parameters.
+        representation: what it was trained to see of enhanced speech ("mask", "wave" or "peak").
+        target: `targets.Target` that it was trained to predict.
+    """
+
+    def __init__(self, network, config=Stft(), representation="mask", target=PESQ):
+        self.network, self.config, self.representation, self.target = network, config, representation, target
+
+    def predict_magnitudes(self, pairs, batch_size=8):
+        """Predicted scores of (degraded, clean) magnitude pairs, float32 `(frames, bins)` each: float32 `(len(pairs),)`."""
+        return self.target.from_score(self.network_scores(pairs, batch_size))
+
+    def network_scores(self, pairs, batch_size=8):
+        """As `predict_magnitudes`, as the network gives them: trained towards 0 .. 1, but not bounded."""
+        predicted = np.zeros(len(pairs), np.float32)
+        order = np.argsort([len(clean) for _, clean in pairs], kind="stable")
+        for start in range(0, len(order), batch_size):
+            chosen = order[start:start + batch_size]
+            degraded, frame_mask = pad_frames([pairs[i][0] for i in chosen])
+            clean, _ = pad_frames([pairs[i][1] for i in chosen])
+            scores = self.network.predict_on_batch({"degraded": degraded, "clean": clean, "frame_mask": frame_mask})
+            predicted[chosen] = np.asarray(scores)[:, 0]
+        return predicted
+
+    @property
+    def needs_reference(self):
+        """Whether it compares with clean speech; the Quality-Net of 2018 does not."""
+        return self.representation != "peak"
+
+    def predict_waves(self, pairs):
+        """Predicted scores of (degraded, clean) waves at 16 kHz, each pair of one length: a list of float.
+
+        Where no reference is needed, what stands in its place is not looked at.
+        """
+        if not self.needs_reference:
+            pairs = [(unit_peak(degraded), degraded) for degraded, _ in pairs]
+        spectra = [tuple(magnitude(stft(wave, self.config)) for wave in pair) for pair in pairs]
+        return [float(value) for value in self.predict_magnitudes(spectra)]
+
+    def __call__(self, system, rows):
+        """Predicted scores of a system's output for manifest rows: a list of float.
+
+        The output of a mask network of the same STFT is seen as in training (`representation`); any other system's as the magnitude of
+        its wave.
+        """
+        predicted = []
+        for start in range(0, len(rows), CHUNK):
+            waves = [mixing.pair(row) for row in rows[start:start + CHUNK]]
+            spectra = [tuple(stft(wave, self.config) for wave in pair) for pair in waves]
+            if isinstance(system, MaskEnhancer) and system.config == self.config:
+                pairs = [Pair(row, "enhanced") for row in rows[start:start + CHUNK]]
+                shown = see(pairs, spectra, pair_masks(pairs, spectra, [system]), self.config, self.representation)
+                predicted += self.predict_magnitudes(shown).tolist()
+            else:
+                enhanced = system.enhance([wave for wave, _ in waves])
+                predicted += self.predict_waves([(wave, clean) for wave, (_, clean) in zip(enhanced, waves, strict=True)])
+        return predicted
+
+
+class QualityValidation:
+    """How well a Quality-Net predicts validation mixtures: called after every so many updates.
+
+    Its values: valid_loss, the mean squared error of the score over noisy and enhanced mixtures; valid_lcc, valid_srcc and valid_rmse
+    over both and over each; and valid_lcc_change, the correlation of true and predicted change as the first enhancer's mask is
+    perturbed, which says whether fine-tuning will be led the right way.
+
+    Args:
+        network: Quality-Net.
+        rows: validation rows, used whole.
+        enhancers: `MaskEnhancer`s.
+        scorer: measures the target's metrics.
+        config, representation, target: as `QualityPredictor`.
+
+    Raises:
+        UserError: no pair has a score.
+    """
+
+    def __init__(self, network, rows, enhancers, scorer, config=Stft(), representation="mask", target=PESQ):
+        self.predictor = QualityPredictor(network, config, representation, target)
+        self.pairs = [Pair(row, "noisy") for row in rows] + [Pair(row, "enhanced", n) for n in range(len(enhancers)) for row in rows]
+        self.pairs += [Pair(row, "perturbed", 0, 1) for row in rows if enhancers]
+        self.scores = label(self.pairs, enhancers, scorer, target, description="validation labels")
+        self.true = target.from_score(self.scores)
+        if not np.isfinite(self.true).any():
+            raise UserError("no validation pair has a score; is the validation speech silent, or shorter than 1/4 s?")
+        self.magnitudes = []
+        for start in range(0, len(self.pairs), CHUNK):
+            pairs = self.pairs[start:start + CHUNK]
+            spectra = [tuple(stft(wave, config) for wave in mixing.pair(pair.row)) for pair in pairs]
+            self.magnitudes += see(pairs, spectra, pair_masks(pairs, spectra, enhancers), config, representation)
+
+    def __call__(self):
+        scores = self.predictor.network_scores(self.magnitudes)
+        predicted = self.predictor.target.from_score(scores)
+        is_kind = {kind: np.array([pair.kind == kind for pair in self.pairs]) for kind in ("noisy", "enhanced", "perturbed")}
+        given = ~is_kind["perturbed"]
+        known = given & np.isfinite(self.true)
+        values = {"valid_loss": float(np.mean((scores[known] - self.scores[known]) ** 2))}
+        for name, chosen in (("", given), ("_noisy", is_kind["noisy"]), ("_enhanced", is_kind["enhanced"])):
+            if chosen.any():
+                found = agreement(self.true[chosen], predicted[chosen])
+                values.update({f"valid_{key}{name}": found[key] for key in ("lcc", "srcc", "rmse")})
+        if is_kind["perturbed"].any():
+            perturbed = np.flatnonzero(is_kind["perturbed"])
+            enhanced = np.flatnonzero(is_kind["enhanced"])[:len(perturbed)]  # the first enhancer's
+            changes = (values[perturbed] - values[enhanced] for values in (self.true, predicted))
+            values["valid_lcc_change"] = agreement(*changes)["lcc"]
+        return values
+
+
+# --- Fine-tuning -----------------------------------------------------------------------------------------------------------------
+
+
+def combined_model(network, quality_net, representation="mask", config=Stft()):
+    """Enhancer, then Quality-Net, frozen: noisy and clean spectrum, frame mask -> predicted score `(batch, 1)`.
+
+    `quality_net.trainable` is False, and it is called inside `layers.Frozen`, so that not one of its bits changes.
+
+    Args:
+        network: mask network, trained by `fit` or `train_on_batch` of the returned model.
+        quality_net: trained Quality-Net.
+        representation: what Quality-Net sees, as in its own training.
+        config: STFT parameters (not of "mask").
+    """
+    import keras
+
+    from se_keras.enhancers.magnitude_mask import spectral_enhancer
+    from se_keras.models.layers import Frozen, Resynthesis, SpectrumMagnitude
+
+    enhancer = spectral_enhancer(network)
+    noisy, frame_mask = enhancer.inputs
+    clean = keras.Input(noisy.shape[1:], name="clean")
+    outputs = enhancer([noisy, frame_mask])
+    enhanced = outputs["magnitude"]
+    if representation != "mask":
+        enhanced = Resynthesis(config, unit_peak=representation == "peak", name="resynthesis")(noisy, outputs["mask"], frame_mask)
+    quality_net.trainable = False
+    score = Frozen(quality_net, name="quality_net")([enhanced, SpectrumMagnitude(name="clean_magnitude")(clean), frame_mask])
+    return keras.Model({"noisy": noisy, "clean": clean, "frame_mask": frame_mask}, score, name="combined")
+
+
+def combined_batch(batch):
+    """(x, y) of a batch for `combined_model`: the target score is 1."""
+    return {name: batch[name] for name in ("noisy", "clean", "frame_mask")}, np.ones((len(batch["noisy"]), 1), np.float32)
+
+
+def quality_objective(y_true, y_pred):
+    """`losses.quality.quality_loss` as Keras calls a loss: y_true is the target score."""
+    from keras import ops
+
+    from se_keras.losses.quality import quality_loss
+
+    return quality_loss(y_pred, ops.reshape(y_true, (-1,)))

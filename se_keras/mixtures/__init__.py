@@ -1,0 +1,1 @@
+"""The manifest's rows, and batches made of them."""

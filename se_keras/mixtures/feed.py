@@ -1,0 +1,152 @@
+"""From manifest rows to batches of spectrograms: bucketed by length, padded and masked, mixed on the fly.
+
+`Feed` is a plain NumPy source that any Keras backend can read; batch k is a pure function of (seed, k), so training can start
+again at any batch. `Feed.tf_dataset` puts tf.data around it: mixing in parallel, prefetched.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from se_keras.mixtures import manifest
+from se_keras.signals import mixing
+from se_keras.signals.audio import SAMPLE_RATE
+from se_keras.signals.stft import Stft, stft
+
+BUCKET_BATCHES = 32  # how many batches are sorted by length together: near-equal lengths, still well shuffled
+
+
+def spectrogram_batch(pairs, config=Stft(), multiple=1):
+    """Stack `(noisy, clean)` wave pairs of any lengths into one padded batch.
+
+    Args:
+        pairs: list of (noisy, clean), float32 `(samples,)`.
+        config: STFT parameters.
+        multiple: the number of frames is rounded up to a multiple of this.
+
+    Returns:
+        dict of `noisy`, `clean` float32 `(batch, frames, bins, 2)` and `frame_mask` bool `(batch, frames)`.
+    """
+    frames = [config.frames(len(clean)) for _, clean in pairs]
+    longest = -(-max(frames) // multiple) * multiple
+    noisy = np.zeros((len(pairs), longest, config.bins, 2), np.float32)
+    clean = np.zeros_like(noisy)
+    for i, (noisy_wave, clean_wave) in enumerate(pairs):
+        noisy[i, :frames[i]] = stft(noisy_wave, config)
+        clean[i, :frames[i]] = stft(clean_wave, config)
+    return {"noisy": noisy, "clean": clean, "frame_mask": np.arange(longest) < np.array(frames)[:, None]}
+
+
+@dataclass(frozen=True)
+class Feed:
+    """Training batches of `rows`.
+
+    Attributes:
+        rows: manifest rows.
+        batch_size: utterances a batch; the last of an epoch may hold fewer.
+        config: STFT parameters.
+        seed: of the order and the cuts.
+        crop_s: utterances are cut to a random piece of at most this many seconds, another one each epoch; None for whole ones.
+        extra: {name: array over rows}, passed on with each batch (labels, say).
+        multiple: frames are padded to a multiple of this, so that few shapes occur.
+    """
+
+    rows: list
+    batch_size: int
+    config: Stft = Stft()
+    seed: int = 0
+    crop_s: float | None = None
+    extra: dict = field(default_factory=dict)
+    multiple: int = 16
+
+    @property
+    def batches_per_epoch(self):
+        return -(-len(self.rows) // self.batch_size)
+
+    def order(self, epoch):
+        """The batches of an epoch: a list of arrays of row numbers."""
+        rng = np.random.default_rng([self.seed, epoch])
+        shuffled = rng.permutation(len(self.rows))
+        batches, window = [], self.batch_size * BUCKET_BATCHES
+        lengths = self._padded_lengths()  # utterances that are padded to one length stay shuffled: each epoch other company
+        for start in range(0, len(shuffled), window):
+            chunk = shuffled[start:start + window]
+            chunk = chunk[np.argsort(lengths[chunk], kind="stable")]
+            batches += [chunk[i:i + self.batch_size] for i in range(0, len(chunk), self.batch_size)]
+        return [batches[i] for i in rng.permutation(len(batches))]
+
+    def _padded_lengths(self):
+        """Of each row, after its cut, in multiples of `multiple` frames."""
+        longest = np.inf if self.crop_s is None else round(self.crop_s * SAMPLE_RATE)
+        return np.array([-(-self.config.frames(min(row.used_samples, longest)) // self.multiple) for row in self.rows])
+
+    def indices(self, k):
+        """Row numbers of batch k, counted over epochs from 0."""
+        epoch, within = divmod(int(k), self.batches_per_epoch)
+        return self._order_of(epoch)[within]
+
+    def _order_of(self, epoch):
+        cached = self.__dict__.get("_order")  # the batches of one epoch at a time: memory does not grow with epochs
+        if cached is None or cached[0] != epoch:
+            cached = (epoch, self.order(epoch))
+            object.__setattr__(self, "_order", cached)
+        return cached[1]
+
+    def cut_rows(self, k):
+        """The manifest rows of batch k, each cut to the piece that is used."""
+        epoch, rows = int(k) // self.batches_per_epoch, []
+        for index in self.indices(k):
+            row = self.rows[index]
+            if self.crop_s is not None:
+                rng = np.random.default_rng([self.seed, epoch, int(index)])
+                row = manifest.crop(row, round(self.crop_s * SAMPLE_RATE), rng)
+            rows.append(row)
+        return rows
+
+    def batch(self, k):
+        """Batch k as the dict of `spectrogram_batch`, with the rows' `extra` values."""
+        arrays = spectrogram_batch([mixing.pair(row) for row in self.cut_rows(k)], self.config, self.multiple)
+        return {**arrays, **{name: values[self.indices(k)] for name, values in self.extra.items()}}
+
+    def numpy_batches(self, start, stop):
+        """Batches start .. stop - 1, made as they are asked for: for backends other than TensorFlow."""
+        for k in range(start, stop):
+            yield self.batch(k)
+
+    def tf_dataset(self, start, stop, workers=2):
+        """Batches start .. stop - 1 as a tf.data.Dataset of dicts; `workers` batches are made at a time, in order."""
+        import tensorflow as tf
+
+        example = self.batch(start)
+        names = list(example)
+        types = [tf.as_dtype(example[name].dtype) for name in names]
+
+        def make(k):
+            arrays = tf.numpy_function(lambda k: [self.batch(k)[name] for name in names], [k], types, stateful=False)
+            for name, array in zip(names, arrays, strict=True):
+                array.set_shape([None, None, *example[name].shape[2:]] if example[name].ndim > 1 else [None])
+            return dict(zip(names, arrays, strict=True))
+
+        return tf.data.Dataset.range(start, stop).map(make, num_parallel_calls=workers, deterministic=True).prefetch(4)
+
+    def batches(self, start, stop):
+        """Batches start .. stop - 1 as NumPy dicts, through tf.data under TensorFlow.
+
+        Raises:
+            UserError: a row whose files cannot be read or mixed (`mixing.pair`).
+        """
+        import keras
+
+        if keras.backend.backend() != "tensorflow":
+            yield from self.numpy_batches(start, stop)
+            return
+        import tensorflow as tf
+
+        iterator = self.tf_dataset(start, stop).as_numpy_iterator()
+        for k in range(start, stop):
+            try:
+                batch = next(iterator)
+            except tf.errors.OpError:
+                self.batch(k)  # says in its own words what tf.data wraps in a trace
+                raise
+            yield batch

@@ -1,0 +1,58 @@
+"""Noisy speech from a row: the same samples on every machine."""
+
+import numpy as np
+
+from se_keras.errors import UserError
+from se_keras.signals import audio
+
+
+def noise_segment(noise, offset, samples):
+    """`samples` samples of `noise` from `offset` on, looped where it is shorter. float32 `(samples,)`."""
+    if offset + samples <= len(noise):
+        return noise[offset:offset + samples]
+    return np.take(noise, np.arange(offset, offset + samples), mode="wrap")
+
+
+def gain_for_snr(clean, noise, snr_db):
+    """Factor on `noise` so that clean + gain * noise has `snr_db` over its whole length.
+
+    10 log10(sum clean^2 / sum (gain noise)^2) = snr_db, energies in float64.
+
+    Raises:
+        UserError: either signal is digital silence, of which no gain makes an SNR.
+    """
+    clean_energy = np.sum(np.square(clean, dtype=np.float64))
+    noise_energy = np.sum(np.square(noise, dtype=np.float64))
+    if clean_energy == 0 or noise_energy == 0:
+        raise UserError(f"cannot mix at {snr_db} dB: the {'speech' if clean_energy == 0 else 'noise segment'} is digital silence")
+    return float(np.sqrt(clean_energy / noise_energy) * 10 ** (-snr_db / 20))
+
+
+def mix(clean, noise, snr_db):
+    """clean + gain * noise at `snr_db`; float32 `(samples,)` each, never clipped and never scaled."""
+    return clean + np.float32(gain_for_snr(clean, noise, snr_db)) * noise
+
+
+def pair(row):
+    """The `(noisy, clean)` waves of a manifest row, float32 `(row.used_samples,)` each.
+
+    A mixture is one float32 multiplication and addition a sample with the row's stored gain, so it is bit for bit the same
+    everywhere. Mixtures may exceed 1.0: scaling them against clipping would tell a network the SNR.
+
+    Raises:
+        UserError: a file that cannot be read, or is shorter than the manifest says.
+    """
+    clean = audio.read_cached(row.clean)
+    if row.noisy is not None:
+        noisy = audio.read_cached(row.noisy)
+        if min(len(clean), len(noisy)) < row.samples:
+            raise UserError(f"{row.id}: clean and noisy hold {len(clean)} and {len(noisy)} samples, the manifest says "
+                            f"{row.samples}; run data/prepare.py again")
+        noisy, clean = noisy[:row.samples], clean[:row.samples]
+    else:
+        if len(clean) != row.samples:
+            raise UserError(f"{row.clean}: holds {len(clean)} samples, the manifest says {row.samples}; run data/prepare.py again")
+        noise = noise_segment(audio.read_cached(row.noise), row.offset, row.samples)
+        noisy = clean + np.float32(row.gain) * noise
+    piece = slice(row.start, row.start + row.used_samples)
+    return noisy[piece], clean[piece]

@@ -1,0 +1,1 @@
+"""The training loop with its checkpoints, and run folders."""

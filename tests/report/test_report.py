@@ -1,0 +1,382 @@
+"""The report: intervals and tests with known answers, averages over the same utterances, figures that are drawn."""
+
+import itertools
+import json
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.image import imread
+
+from se_keras import report
+from se_keras.errors import UserError
+from se_keras.report import figures, statistics, tables
+
+# --- statistics ------------------------------------------------------------------------------------------------------------------
+
+
+def clustered(rng, clusters=40, size=10, between=1.0, within=0.3):
+    """Values of mean 0 whose clusters differ by a standard deviation of `between`."""
+    labels = np.repeat(np.arange(clusters), size)
+    return rng.normal(0, between, clusters)[labels] + rng.normal(0, within, clusters * size), labels
+
+
+def test_constant_difference_has_no_width():
+    interval = statistics.cluster_bootstrap(np.full(60, 0.25), np.arange(60) % 6)
+    assert (interval.mean, interval.low, interval.high, interval.clusters) == (0.25, 0.25, 0.25, 6)
+
+
+def test_interval_is_seeded_and_blind_to_order():
+    rng = np.random.default_rng(0)
+    values, labels = clustered(rng)
+    interval = statistics.cluster_bootstrap(values, labels, seed=3)
+    order = rng.permutation(len(values))
+    shuffled = statistics.cluster_bootstrap(values[order], labels[order], seed=3)
+    assert shuffled.low == pytest.approx(interval.low) and shuffled.high == pytest.approx(interval.high)
+    assert statistics.cluster_bootstrap(values, labels, seed=4) != interval
+
+
+def test_interval_of_single_values_is_the_normal_one():
+    """With every value its own cluster it is the ordinary bootstrap: mean +- 1.96 standard errors, within its noise."""
+    values = np.random.default_rng(1).normal(2.0, 1.0, 400)
+    interval = statistics.cluster_bootstrap(values, np.arange(400))
+    error = values.std() / math.sqrt(400)
+    assert interval.mean == pytest.approx(values.mean())
+    assert interval.low == pytest.approx(values.mean() - 1.96 * error, abs=0.05 * error)
+    assert interval.high == pytest.approx(values.mean() + 1.96 * error, abs=0.05 * error)
+
+
+def test_copies_of_a_cluster_add_no_certainty():
+    """Ten mixtures that score alike are one observation: the interval is that of the ten-fold smaller data."""
+    values = np.random.default_rng(2).normal(size=30)
+    once = statistics.cluster_bootstrap(values, np.arange(30))
+    tenfold = statistics.cluster_bootstrap(np.repeat(values, 10), np.repeat(np.arange(30), 10))
+    naive = statistics.cluster_bootstrap(np.repeat(values, 10), np.arange(300))
+    assert (tenfold.low, tenfold.high) == pytest.approx((once.low, once.high))
+    assert (naive.high - naive.low) < 0.4 * (once.high - once.low)  # 1 / sqrt(10) = 0.32 of it
+
+
+def test_coverage_on_clustered_data():
+    rng = np.random.default_rng(3)
+    covered = {"cluster": 0, "naive": 0}
+    for seed in range(200):
+        values, labels = clustered(rng)
+        for name, by in (("cluster", labels), ("naive", np.arange(len(values)))):
+            interval = statistics.cluster_bootstrap(values, by, draws=400, seed=seed)
+            covered[name] += interval.low <= 0 <= interval.high
+    # 95% of 200 is 190 with a standard deviation of 3; 40 clusters cost the percentile interval a little.
+    assert covered["cluster"] >= 178
+    assert covered["naive"] < 110  # an interval a third as wide as it should be covers about half the time
+
+
+def test_unequal_clusters_weigh_by_their_size():
+    interval = statistics.cluster_bootstrap([1.0, 1.0, 1.0, 5.0], ["a", "a", "a", "b"])
+    assert interval.mean == 2.0  # the mean over values, not over clusters (3.0)
+    assert (interval.low, interval.high) == (1.0, 5.0)  # both drawn from one cluster: a quarter of the draws each
+
+
+def test_one_cluster_has_no_interval():
+    interval = statistics.cluster_bootstrap([1.0, 2.0], ["a", "a"])
+    assert interval.mean == 1.5 and math.isnan(interval.low) and math.isnan(interval.high)
+
+
+@pytest.mark.parametrize("values, clusters", [([], []), ([1.0, np.nan], ["a", "b"]), ([1.0, 2.0], ["a"])])
+def test_bootstrap_refuses(values, clusters):
+    with pytest.raises(ValueError, match="finite values with a cluster each"):
+        statistics.cluster_bootstrap(values, clusters)
+
+
+def test_sign_flip_is_exact_for_few_clusters():
+    """Five clusters all in favour: of 2^5 sign patterns only two are as extreme, p = 2 / 32."""
+    test = statistics.paired_test([1.0, 2.0, 3.0, 4.0, 5.0, 5.0], ["a", "b", "c", "d", "e", "e"])
+    assert test == {"p_sign_flip": 2 / 32, "p_wilcoxon": 2 / 32, "clusters": 5}
+    # 3 - 1 - 1 = 1 in mean: |s1 3 + s2 1 + s3 1| is 5, 3, 3, 1 for s1 = + and again for -: all 8 patterns are as extreme.
+    assert statistics.paired_test([3.0, -1.0, -1.0], ["a", "b", "c"])["p_sign_flip"] == 1.0
+
+
+def test_paired_test_by_drawing():
+    rng = np.random.default_rng(5)
+    values, labels = clustered(rng, clusters=50)
+    strong = statistics.paired_test(values + 3, labels)
+    assert strong["p_sign_flip"] == 1 / (statistics.DRAWS + 1) and strong["p_wilcoxon"] < 1e-8
+    assert statistics.paired_test(values, labels) == statistics.paired_test(-values, labels)  # two-sided
+
+
+def test_paired_test_holds_its_level():
+    """Without a difference p falls below 0.05 in about 5% of trials, though the values of a cluster go together."""
+    rng = np.random.default_rng(6)
+    p_values = np.array([statistics.paired_test(*clustered(rng), draws=500)["p_sign_flip"] for _ in range(300)])
+    assert 0.015 < np.mean(p_values < 0.05) < 0.09
+
+
+def test_identical_systems_do_not_differ():
+    assert statistics.paired_test(np.zeros(20), np.arange(20)) == {"p_sign_flip": 1.0, "p_wilcoxon": 1.0, "clusters": 20}
+
+
+def test_agreement_of_known_pairs():
+    numbers = statistics.agreement([1.0, 2.0, 3.0, None], [1.5, 2.5, 3.5, 9.0])
+    assert numbers == {"lcc": pytest.approx(1.0), "srcc": pytest.approx(1.0), "rmse": pytest.approx(0.5), "count": 3}
+    numbers = statistics.agreement([1.0, 2.0, 3.0, 4.0], [1.0, 8.0, 27.0, 64.0])
+    assert numbers["srcc"] == pytest.approx(1.0) and 0.9 < numbers["lcc"] < 1.0  # monotonous, not linear
+    assert statistics.agreement([1.0, 2.0], [3.0, 1.0])["lcc"] == pytest.approx(-1.0)
+
+
+@pytest.mark.parametrize("true, predicted, count", [([], [], 0), ([1.0], [2.0], 1), ([1.0, 2.0], [3.0, 3.0], 2)])
+def test_agreement_says_what_it_cannot_tell(true, predicted, count):
+    numbers = statistics.agreement(true, predicted)
+    assert math.isnan(numbers["lcc"]) and math.isnan(numbers["srcc"]) and numbers["count"] == count
+
+
+# --- tables ----------------------------------------------------------------------------------------------------------------------
+
+GAINS = {"noisy": 0.0, "mse": 0.3, "quality": 0.45}
+
+
+def make_scores(predicted=True):
+    """Rows of three systems on 6 utterances of 3 speakers, 2 noise types, 3 SNRs; gains exactly as GAINS says."""
+    rows = []
+    for system, gain in GAINS.items():
+        for u, noise, snr in itertools.product(range(6), ("babble", "white"), (-6, 0, 12)):
+            pesq = 2 + 0.05 * snr + 0.1 * u + gain
+            rows.append({"id": f"u{u}_{noise}_{snr}", "system": system, "speaker": f"s{u // 2}", "noise_type": noise,
+                         "snr_db": float(snr), "clean": f"s{u // 2}/u{u}", "pesq_raw": pesq, "pesq_wb": 1.5 + gain, "stoi": 0.8,
+                         "si_sdr": snr + 10 * gain, "target": pesq if predicted else None,
+                         "predicted": pesq + 0.1 if predicted else None, "error": ""})
+    return pd.DataFrame(rows).sample(frac=1, random_state=0).sort_values(
+        "system", key=lambda column: column.map(list(GAINS).index), kind="stable")
+
+
+COMPARISONS = [("quality", "mse"), ("quality", "noisy")]
+
+
+def test_averages_are_those_put_in():
+    summary = tables.summarise(make_scores(), COMPARISONS, about={"stoi": {"version": "1"}})
+    assert summary["systems"] == list(GAINS) and summary["snrs"] == ["-6 dB", "0 dB", "12 dB"]
+    assert (summary["utterances"], summary["clean_utterances"], summary["speakers"]) == (36, 6, 3)
+    entry = summary["averages"]["pesq_raw"]["quality"]
+    assert entry["mean"] == pytest.approx(2 + 0.05 * 2 + 0.1 * 2.5 + 0.45)
+    assert entry["per_snr"]["12 dB"] == pytest.approx(2 + 0.6 + 0.25 + 0.45)
+    # Two utterances of a speaker go together: three clusters that spread as six do give no narrower an interval.
+    width = {by: entry[by][1] - entry[by][0] for by in ("by_clean_utterance", "by_speaker")}
+    assert 0 < width["by_clean_utterance"] <= width["by_speaker"]
+
+    differences = {(entry["system"], entry["baseline"], entry["metric"]): entry for entry in summary["comparisons"]}
+    raw = differences["quality", "mse", "pesq_raw"]
+    assert raw["difference"] == pytest.approx(0.15)
+    assert raw["by_clean_utterance"] + raw["by_speaker"] == pytest.approx(4 * [0.15])
+    assert raw["test_by_clean_utterance"]["p_sign_flip"] == 2 / 2 ** 6
+    assert raw["test_by_speaker"]["p_sign_flip"] == 2 / 2 ** 3
+    assert differences["quality", "noisy", "stoi"]["test_by_speaker"]["p_sign_flip"] == 1.0
+
+    assert summary["prediction"]["mse"] == pytest.approx({"lcc": 1, "srcc": 1, "rmse": 0.1, "count": 36})
+    assert summary["metrics"] == {"stoi": {"version": "1"}}
+    json.dumps(summary, allow_nan=False)
+
+
+def test_missing_score_leaves_the_utterance_out_for_all():
+    scores = make_scores()
+    lost = (scores["id"] == "u5_white_12") & (scores["system"] == "mse")
+    scores.loc[lost, "pesq_raw"] = None
+    scores.loc[lost, "error"] = "pesq_raw: PESQ finds no speech"
+    summary = tables.summarise(scores, COMPARISONS)
+    assert summary["left_out"] == {"pesq_raw": {"u5_white_12": "mse: pesq_raw: PESQ finds no speech"}}
+    for system, gain in GAINS.items():  # the mean of the other 35, for every system
+        whole = 36 * (2 + 0.1 + 0.25) - (2 + 0.6 + 0.5)
+        assert summary["averages"]["pesq_raw"][system]["mean"] == pytest.approx(whole / 35 + gain)
+        assert summary["averages"]["pesq_raw"][system]["utterances"] == 35
+        assert summary["averages"]["stoi"][system]["utterances"] == 36  # STOI has all its scores
+    assert summary["comparisons"][0]["difference"] == pytest.approx(0.15)
+    for text in (tables.markdown(summary), tables.terminal(summary)):
+        assert "1 of 36 utterances lack a score" in text and "u5_white_12 (pesq_raw): mse: pesq_raw: PESQ finds no speech" in text
+
+
+def test_infinite_score_is_not_averaged():
+    scores = make_scores()
+    scores.loc[(scores["id"] == "u0_babble_0") & (scores["system"] == "mse"), "si_sdr"] = np.inf
+    summary = tables.summarise(scores, COMPARISONS)
+    assert summary["left_out"] == {"si_sdr": {"u0_babble_0": "mse: no finite si_sdr"}}
+
+
+def test_system_without_any_score():
+    scores = make_scores(predicted=False)
+    scores.loc[scores["system"] == "mse", ["pesq_raw", "error"]] = [None, "pesq_raw: PESQ finds no speech"]
+    summary = tables.summarise(scores, COMPARISONS)
+    assert summary["averages"]["pesq_raw"]["quality"]["mean"] is None and summary["comparisons"][0]["test_by_speaker"] is None
+    assert len(summary["left_out"]["pesq_raw"]) == 36 and summary["prediction"] == {}
+    assert "and 31 more, in summary.json" in tables.markdown(summary)
+    json.dumps(summary, allow_nan=False)
+
+
+def test_one_clean_utterance_has_no_interval():
+    scores = make_scores()
+    summary = tables.summarise(scores[scores["clean"] == "s0/u0"], COMPARISONS)
+    assert summary["averages"]["stoi"]["mse"]["by_speaker"] == [None, None]
+    assert "nan" not in tables.markdown(summary).lower() and "None" not in tables.markdown(summary)
+
+
+def test_table_as_printed():
+    summary = tables.summarise(make_scores(), COMPARISONS, note="A subset.")
+    lines = tables.scores_table(summary).splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert cells[0] == ["Metric", "System", "-6 dB", "0 dB", "12 dB", "Average", "95% by utterance", "95% by speaker"]
+    assert cells[2][:6] == ["PESQ (raw P.862)", "noisy", "1.950", "2.250", "2.850", "2.350"]
+    assert cells[4][:6] == ["", "quality", "2.400", "2.700", "3.300", "2.800"]
+    assert [row[0] for row in cells[2:] if row[0]] == ["PESQ (raw P.862)", "STOI", "PESQ (wb, P.862.2)", "SI-SDR (dB)"]
+    assert "| quality - mse   |       +0.150 |   +0.150 to +0.150 | 0.0312 (0.0312) |" in tables.markdown(summary)
+    terminal = tables.terminal(summary)
+    assert terminal.startswith("A subset.\n")
+    assert "\nA subset.\n36 utterances from 6 clean ones of 3 speakers." in tables.markdown(summary)
+    assert "|" not in terminal and "quality - noisy" in terminal and max(map(len, terminal.splitlines())) < 132
+
+
+def test_what_is_asked_for_beyond_the_defaults_is_shown():
+    """CSIG is, ESTOI (measured by default, and no part of the letter's table) only among the averages of the report."""
+    plain = tables.summarise(make_scores(), COMPARISONS)
+    assert "CSIG" not in tables.terminal(plain) and "System" in tables.terminal(plain)
+    summary = tables.summarise(make_scores().assign(csig=3.25, estoi=0.5), COMPARISONS)
+    lines = tables.averages_table(summary).splitlines()
+    assert [cell.strip() for cell in lines[0].strip("|").split("|")] == [
+        "System", "PESQ (raw P.862)", "PESQ (wb, P.862.2)", "STOI", "SI-SDR (dB)", "CSIG", "ESTOI"]
+    assert lines[2].split("|")[1:3] == [" noisy    ", "              2.350 "] and "3.250" in lines[2] and "0.500" in lines[2]
+    assert "CSIG" in tables.scores_table(summary) and "ESTOI" not in tables.scores_table(summary)
+    assert "CSIG" in tables.comparisons_table(summary) and "ESTOI" not in tables.comparisons_table(summary)
+    terminal = tables.terminal(summary)
+    assert terminal.count("CSIG") == 1 and "3.250" in terminal  # among the averages; by SNR there is no room
+
+
+def test_snr_labels():
+    assert tables.snr_labels([-6, 0.0, -0.0, 2.5, None]) == ["-6 dB", "0 dB", "0 dB", "2.5 dB", ""]
+    assert set(tables.snr_labels(np.linspace(0, 20, 41))) == {"0 dB", "5 dB", "10 dB", "15 dB", "20 dB"}  # measured SNRs: gathered
+
+
+def test_pairs_without_an_snr_are_averaged():
+    summary = tables.summarise(make_scores().assign(snr_db=np.nan))
+    assert summary["snrs"] == [] and summary["averages"]["stoi"]["mse"]["per_snr"] == {}
+    assert "| Metric             | System   |   Average |" in tables.scores_table(summary)
+
+
+def test_scores_file_round_trip(tmp_path):
+    scores = make_scores().assign(speaker="NA")  # a name, not a missing value
+    scores.to_csv(tmp_path / "scores.csv", index=False)
+    read = tables.read_scores(tmp_path / "scores.csv")
+    pd.testing.assert_frame_equal(read, scores.reset_index(drop=True), check_dtype=False)
+    assert tables.metric_names(read) == ["pesq_raw", "pesq_wb", "stoi", "si_sdr"]
+
+
+def test_scores_file_refused(tmp_path):
+    path = tmp_path / "scores.csv"
+    with pytest.raises(UserError, match="no such file"):
+        tables.read_scores(path)
+    make_scores().drop(columns=["clean", "error"]).to_csv(path, index=False)
+    with pytest.raises(UserError, match="lacks the columns clean, error"):
+        tables.read_scores(path)
+    doubled = pd.concat([make_scores(), make_scores().iloc[:1]])
+    doubled.to_csv(path, index=False)
+    with pytest.raises(UserError, match="of noisy stands twice"):
+        tables.read_scores(path)
+
+
+# --- figures and the whole report ------------------------------------------------------------------------------------------------
+
+
+def drawn(path):
+    """Height and width of a PNG that is not one colour."""
+    image = imread(path)
+    assert image.std() > 0.01
+    return image.shape[:2]
+
+
+def test_palette():
+    colours = figures.palette(["noisy", "wiener", "mse", "wiener"])
+    assert colours["noisy"] == "#7F7F7F" and colours["clean"] == "#000000"
+    assert len(set(colours.values())) == 4
+    assert figures.palette(["mse", "noisy"])["noisy"] == colours["noisy"]
+    many = figures.palette([f"s{number}" for number in range(7)])
+    assert len(set(many.values())) == 9
+
+
+HISTORY = pd.DataFrame({"epoch": [1, 2, 3], "loss": [0.3, 0.2, 0.1], "lr": 0.001,
+                        "valid_loss": [0.3, None, 0.2], "valid_pesq_raw": [2.0, 2.1, 2.2]})
+NEGATIVE = pd.DataFrame({"epoch": [1, 2], "loss": [-3.0, -9.0], "val_loss": [-2.0, -8.0]})  # SI-SNR: no logarithmic axis
+PAIRS = {"noisy": ([1.0, 2.0, None], [1.1, 1.9, 2.0]), "mse": ([2.0, 3.0], [2.0, 3.1])}
+RUNS = {"Quality-Net loss": ([0, 10, 30, 40], [2.3, 2.4, 2.45, 9]), "MSE": ([0, 30], [2.3, 2.31])}
+WAVES = {"clean": np.sin(np.arange(16_000)), "noisy": np.zeros(16_000)}
+FIGURES = {
+    "labels": lambda path: figures.label_histogram({"noisy": [2.0, 2.1, np.nan, 3.0], "clean": [4.5, 4.5]}, path),
+    "predicted": lambda path: figures.predicted_against_true(PAIRS, path),
+    "learning": lambda path: figures.learning_curve(HISTORY, path),
+    "learning-negative": lambda path: figures.learning_curve(NEGATIVE, path),
+    "fig2": lambda path: figures.true_by_iteration(RUNS, path),
+    "fig5": lambda path: figures.predicted_and_true_by_iteration([0, 350, 700], [2.3, 2.8, 2.95], [2.3, 2.4, 2.2], path),
+    "fig5-runs": lambda path: figures.predicted_and_true_over_runs(
+        {"frozen": ([0, 350, 700], [2.3, 2.8, 2.95], [2.3, 2.4, 2.2]), "replay": ([0, 350, 700], [2.3, None, 2.8], [2.3, 2.6, 2.7])}, path),
+    "fig5-gaps": lambda path: figures.predicted_and_true_by_iteration([0, 5, 10], [2.3, 2.5, 2.6], [2.3, None, 2.4], path, best=10),
+    "spectrograms": lambda path: figures.spectrograms(WAVES, path, title="one"),
+    "gain": lambda path: figures.gain_bars(make_scores(), path),
+    "gain-no-snr": lambda path: figures.gain_bars(make_scores().assign(snr_db=np.nan), path, metric="stoi"),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.filterwarnings("error")
+def test_figure_is_drawn(name, tmp_path):
+    path = tmp_path / "new folder" / f"{name}.png"
+    assert FIGURES[name](path) == path
+    height, width = drawn(path)
+    assert 300 < height < 2000 and 400 < width < 2500
+    assert list(path.parent.iterdir()) == [path]  # nothing temporary stays
+
+
+def test_figures_over_runs_show_all_of_runs_of_unequal_length(tmp_path, monkeypatch):
+    drawn_figures = []
+    monkeypatch.setattr(figures, "_save", lambda figure, path: drawn_figures.append(figure))
+    figures.predicted_and_true_over_runs({"short": ([0, 280], [1, 2], [1, 1]), "long": ([0, 700], [1, 1], [1, 2])}, tmp_path / "a.png",
+                                         label="0.5 PESQ raw + 0.25 COVL + 0.25 STOI, 0 to 1")
+    assert all(axes.get_xlim()[0] == 0 and axes.get_xlim()[1] >= 700 for axes in drawn_figures[0].axes)
+    assert "\n" in drawn_figures[0].get_supylabel()
+    figures.true_by_iteration({"run": ([0, 140, 700], [2.2, 2.3, 2.4])}, tmp_path / "b.png")
+    axes, = drawn_figures[1].axes
+    assert axes.lines[0].get_xdata().tolist() == [0, 140, 700] and axes.get_xlim()[1] >= 700
+    figures.true_by_iteration({"run": ([0, 10, 700], [2.2, 2.3, 2.4])}, tmp_path / "c.png", last=30)  # the letter's
+    assert drawn_figures[2].axes[0].lines[0].get_xdata().tolist() == [0, 10]
+
+
+def test_figures_share_one_scale(tmp_path, monkeypatch):
+    """The silent wave of two is shown at the floor of the loud one's scale, not stretched to its own."""
+    seen = []
+    monkeypatch.setattr(figures, "_save", lambda figure, path: seen.append(figure))
+    figures.spectrograms({"loud": np.sin(np.arange(8000)), "quiet": 0.01 * np.sin(np.arange(8000))}, tmp_path / "x.png")
+    loud, quiet = (axes.images[0].get_array() for axes in seen[0].axes[:2])
+    assert loud.max() == pytest.approx(0.0) and quiet.max() == pytest.approx(-40.0)
+    assert {axes.images[0].get_clim() for axes in seen[0].axes[:2]} == {(-70, 0)}
+
+
+def test_report_folder(tmp_path):
+    scores = make_scores()
+    waves = {name: np.random.default_rng(0).normal(size=8000) for name in ("clean", "noisy", "quality")}
+    summary = report.write(scores, tmp_path / "report", COMPARISONS, waves=waves, title="u0")
+    folder = tmp_path / "report"
+    assert json.loads((folder / "summary.json").read_text()) == summary
+    assert (folder / "table.md").read_text() == tables.markdown(summary)
+    assert sorted(path.name for path in (folder / "figures").iterdir()) == sorted(report.FIGURES)
+
+    report.write(make_scores(predicted=False), folder)  # nothing of the earlier report stays
+    assert sorted(path.name for path in (folder / "figures").iterdir()) == ["gain.png", "labels.png"]
+
+
+def test_typical_utterance():
+    """Of the middle SNR, the median gain: here -1, 0, 1 (u0, u1, u2) at 6 dB, so u1; other SNRs do not count."""
+    rows = [{"id": f"u{u}_{snr}", "system": system, "speaker": "s", "noise_type": "white", "snr_db": float(snr), "clean": f"u{u}",
+             "pesq_raw": 2.0 + (u - 1) * (system == "mse"), "error": ""}
+            for system, u, snr in itertools.product(("noisy", "mse"), range(3), (0, 6, 12))]
+    assert report.typical_utterance(pd.DataFrame(rows), "mse") == "u1_6"
+    assert report.typical_utterance(pd.DataFrame(rows).assign(snr_db=np.nan), "mse").startswith("u1")
+    assert report.typical_utterance(pd.DataFrame(rows).assign(pesq_raw=np.nan), "mse") == "u0_0"
+
+
+def test_report_never_loads_tensorflow():
+    code = "import sys, se_keras.report.figures, se_keras.scoring.evaluation; sys.exit(bool({'tensorflow', 'keras'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
