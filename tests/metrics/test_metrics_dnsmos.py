@@ -88,7 +88,7 @@ def test_a_worker_measures_it_and_keeps_it(package, tmp_path):
             "    row, = scorer.score([scores.Job('a', load, 'r')], progress=False)\n"
             "    assert scorer.lookup(['r']) == [row]\n"
             "    print(row['dnsmos_ovrl'], row['dnsmos_p808'], row['error'])\n")
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests' / 'metrics'}{os.pathsep}{ROOT / 'tests'}"}
     words = subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True).stdout.split()
     here = metrics.evaluate(["dnsmos_ovrl", "dnsmos_p808"], *pair(5))
     assert [float(word) for word in words[:2]] == pytest.approx([here["dnsmos_ovrl"], here["dnsmos_p808"]], abs=1e-5)

@@ -169,7 +169,7 @@ def test_workers_measure_it_and_an_edit_is_measured_again(home, tmp_path):
             "    known = scorer.lookup(['r'])[0]\n"
             "    row, = scorer.score([scores.Job('a', pair, 'r')], progress=False)\n"
             "print(known == row, row['mymetrics:loudness'], row['error'])\n")
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests' / 'metrics'}{os.pathsep}{ROOT / 'tests'}"}
     script = tmp_path / "elsewhere" / "script.py"  # Python puts the script's folder on its path, not the current one
     script.parent.mkdir()
     script.write_text(code)

@@ -346,7 +346,8 @@ def _report(folder, number):
 def _start_script(folder, jobs):
     (folder / "tensorflow.py").write_text("")
     script = folder / "script.py"
-    script.write_text(SCRIPT.format(root=str(ROOT), tests=str(ROOT / "tests"), here=str(Path(__file__).parent), folder=str(folder), jobs=jobs))
+    here = {"root": str(ROOT), "tests": str(ROOT / "tests"), "here": str(Path(__file__).parent), "folder": str(folder)}
+    script.write_text(SCRIPT.format(jobs=jobs, **here))
     environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
     return subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env=environment)
 
