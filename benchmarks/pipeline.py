@@ -84,13 +84,16 @@ def _blstm(rows, batch):
     """(feed, batches that are made together or wait in buffers, step) of train.py enhancer."""
     import keras
 
-    from se_keras import models
+    from se_keras import losses, models
+    from se_keras.enhancers.magnitude_mask import MaskEnhancer
     from se_keras.mixtures.feed import Feed
-    from se_keras.training import loop, supervised
+    from se_keras.training import loop
+    from se_keras.training.objective import objective_batch, objective_model, weighted_mean
 
-    model = supervised.mse_model(models.build("blstm"))
-    loop.compile_model(model, keras.optimizers.Adam(1e-4), loop.mean_output)
-    return Feed(rows, batch, crop_s=CROP_S), 8, lambda example: float(model.train_on_batch(*supervised.mse_batch(example)))
+    objective = losses.parse("mse")
+    model = objective_model(MaskEnhancer(models.build("blstm")), objective)
+    loop.compile_model(model, keras.optimizers.Adam(1e-4), weighted_mean(objective))
+    return Feed(rows, batch, crop_s=CROP_S), 8, lambda example: float(model.train_on_batch(*objective_batch(example)))
 
 
 def _quality_net(rows, batch):

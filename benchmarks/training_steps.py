@@ -121,10 +121,13 @@ def blstm_steps(batch, duration_s, precision):
     inputs = _spectra(batch, duration_s)
 
     def in_keras():
-        from se_keras import models
-        from se_keras.training import loop, supervised
+        from se_keras import losses, models
+        from se_keras.enhancers.magnitude_mask import MaskEnhancer
+        from se_keras.training.objective import objective_model, weighted_mean
 
-        return _keras_step(supervised.mse_model(models.build("blstm")), loop.mean_output, inputs, np.zeros(batch, np.float32))
+        objective = losses.parse("mse")
+        model = objective_model(MaskEnhancer(models.build("blstm")), objective)
+        return _keras_step(model, weighted_mean(objective), inputs, np.zeros(batch, np.float32))
 
     def in_torch():
         from benchmarks import torch_networks

@@ -70,8 +70,9 @@ def test_gradients_are_the_same(torch_networks):
     import tensorflow as tf
     import torch
 
-    from se_keras import models
-    from se_keras.training import supervised
+    from se_keras import losses, models
+    from se_keras.enhancers.magnitude_mask import MaskEnhancer
+    from se_keras.training.objective import objective_model
 
     noisy, clean, mask = pair_of_spectra(40, 40)
     magnitudes = [np.sqrt(np.square(spectrum).sum(-1)) for spectrum in (noisy, clean)]
@@ -79,7 +80,8 @@ def test_gradients_are_the_same(torch_networks):
     torch_quality_net, torch_blstm = torch_networks.QualityNet().copy(quality_net).train(), torch_networks.Blstm().copy(blstm)
     cases = [(quality_net, [*magnitudes, mask], quality_net.get_layer("sn_conv_1").layer.kernel,
               torch_quality_net, torch_quality_net.convolutions[0].layer.weight, lambda gradient: gradient.permute(2, 3, 1, 0)),
-             (supervised.mse_model(blstm), {"noisy": noisy, "clean": clean, "frame_mask": mask}, blstm.get_layer("blstm_1").weights[3],
+             (objective_model(MaskEnhancer(blstm), losses.parse("mse")), {"noisy": noisy, "clean": clean, "frame_mask": mask},
+              blstm.get_layer("blstm_1").weights[3],
               torch_blstm, torch_blstm.lstm.weight_ih_l0_reverse, torch.t)]
     for ours, inputs, kernel, peer, weight, as_ours in cases:
         with tf.GradientTape() as tape:

@@ -6,8 +6,9 @@ import pytest
 from conftest import speech_like
 
 from se_keras import models
-from se_keras.enhancers import magnitude_mask
-from se_keras.enhancers.magnitude_mask import MaskEnhancer, pad_frames, spectral_enhancer
+from se_keras.enhancers import base
+from se_keras.enhancers.base import pad_frames
+from se_keras.enhancers.magnitude_mask import MaskEnhancer
 from se_keras.errors import UserError
 from se_keras.pretrained import load_system
 from se_keras.signals.stft import Stft, istft, magnitude, stft
@@ -31,7 +32,7 @@ def test_noisy_is_the_identity():
 
 def test_waves_together_are_enhanced_as_alone(system, monkeypatch):
     together = system.enhance(WAVES)
-    monkeypatch.setattr(magnitude_mask, "MAX_BATCH_FRAMES", 200)  # a batch of one, of two, ...
+    monkeypatch.setattr(base, "MAX_BATCH_FRAMES", 200)  # a batch of one, of two, ...
     for wave, out, split in zip(WAVES, together, system.enhance(WAVES), strict=True):
         alone, = system.enhance([wave])
         assert out.shape == wave.shape and out.dtype == np.float32
@@ -41,7 +42,7 @@ def test_waves_together_are_enhanced_as_alone(system, monkeypatch):
 
 
 def test_memory_is_bounded_by_the_frames_of_a_batch(system, monkeypatch):
-    monkeypatch.setattr(magnitude_mask, "MAX_BATCH_FRAMES", 100)
+    monkeypatch.setattr(base, "MAX_BATCH_FRAMES", 100)
     shapes, predict = [], system.network.predict_on_batch
     monkeypatch.setattr(system.network, "predict_on_batch", lambda x: shapes.append(x[0].shape) or predict(x))
     system.masks([np.ones((n, 33), np.float32) for n in (150, 10, 48, 16, 30, 20)])
@@ -58,7 +59,7 @@ def test_the_mask_scales_the_noisy_spectrum(system):
 
 def test_the_spectral_model_gives_mask_and_masked_magnitude(system):
     spectra, frame_mask = pad_frames([stft(wave, CONFIG) for wave in WAVES[:3]])
-    outputs = spectral_enhancer(system.network)([spectra, frame_mask])
+    outputs = system.model([spectra, frame_mask])
     np.testing.assert_allclose(outputs["noisy_magnitude"], magnitude(spectra), rtol=1e-6)
     np.testing.assert_array_equal(outputs["magnitude"], np.asarray(outputs["mask"]) * np.asarray(outputs["noisy_magnitude"]))
     for i, mask in enumerate(system.masks([magnitude(stft(wave, CONFIG)) for wave in WAVES[:3]])):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from se_keras import metrics
+from se_keras.enhancers.perturbation import perturb
 from se_keras.errors import UserError
 from se_keras.judges import diet
 from se_keras.judges.surrogate import PESQ
@@ -61,17 +62,17 @@ def test_a_row_is_cut_alike_whichever_rows_stand_beside_it(rows):
 
 
 def test_perturbed_masks_are_masks_around_the_enhancers_own():
-    masks = [diet.perturb(MASK, np.ones_like(MASK), np.random.default_rng(seed)) for seed in range(40)]
+    masks = [perturb(MASK, np.ones_like(MASK), np.random.default_rng(seed)) for seed in range(40)]
     assert all(mask.dtype == np.float32 and mask.shape == MASK.shape and mask.min() >= 0 and mask.max() <= 1 for mask in masks)
     correlations = np.array([np.corrcoef(mask.ravel(), MASK.ravel())[0, 1] for mask in masks])
     assert correlations.min() > 0.3 and correlations.max() > 0.99  # from another enhancer to nearly the same one
-    np.testing.assert_array_equal(masks[3], diet.perturb(MASK, np.ones_like(MASK), np.random.default_rng(3)))
+    np.testing.assert_array_equal(masks[3], perturb(MASK, np.ones_like(MASK), np.random.default_rng(3)))
     assert len({float(mask.mean()) for mask in masks}) == 40
 
 
 def test_perturbations_are_smooth_and_every_second_one_leans_to_the_ideal_mask():
     flat = np.full((64, 257), 0.5, np.float32)
-    zero, one = (np.array([diet.perturb(flat, np.full_like(flat, ideal), np.random.default_rng(seed)) for seed in range(60)])
+    zero, one = (np.array([perturb(flat, np.full_like(flat, ideal), np.random.default_rng(seed)) for seed in range(60)])
                  for ideal in (0, 1))
     share = (one - zero).mean(axis=(1, 2))  # what the ideal mask adds is its share
     assert 0.3 < np.mean(share > 1e-3) < 0.7 and share.max() <= 0.3 + 1e-6 and np.ptp(one - zero, axis=(1, 2)).max() < 1e-6
@@ -80,22 +81,23 @@ def test_perturbations_are_smooth_and_every_second_one_leans_to_the_ideal_mask()
 
 def test_a_silent_mixture_has_a_finite_mask(enhancer, rows):
     silent = np.zeros((40, 257, 2), np.float32)
-    mask, = diet.pair_masks([diet.Pair(rows[0], "perturbed", variant=1)], [(silent, silent)], [enhancer])
-    assert np.isfinite(mask).all()
+    estimate, = diet.pair_estimates([diet.Pair(rows[0], "perturbed", variant=1)], [(silent, silent)], [enhancer], Stft())
+    assert np.isfinite(estimate.values).all()
 
 
 def test_labels_are_pesq_of_what_the_pair_stands_for_and_are_kept(rows, enhancer, tmp_path, monkeypatch):
     pairs = [diet.Pair(rows[0], "noisy"), diet.Pair(rows[0], "enhanced"), diet.Pair(rows[0], "perturbed", variant=1),
              diet.Pair(rows[0], "perturbed", variant=2), diet.Pair(rows[0], "clean")]
     with Scorer(["pesq_raw"], cache=tmp_path, workers=1) as scorer:
-        true = diet.label(pairs, [enhancer], scorer, PESQ)
-        monkeypatch.setattr(enhancer, "masks", lambda magnitudes: pytest.fail("enhanced again"))
+        true = diet.label(pairs, [enhancer], scorer, PESQ, Stft())
+        monkeypatch.setattr(enhancer, "run", lambda given: pytest.fail("enhanced again"))
         monkeypatch.setattr(scorer, "score", lambda *arguments: pytest.fail("scored again"))
-        np.testing.assert_array_equal(diet.label(pairs, [enhancer], scorer, PESQ), true)
+        np.testing.assert_array_equal(diet.label(pairs, [enhancer], scorer, PESQ, Stft()), true)
     monkeypatch.undo()
     noisy, clean = mixing.pair(rows[0])
     spectra = [(stft(noisy), stft(clean))] * 2
-    perturbed = [istft(spectra[0][0] * mask[..., None], len(noisy), Stft()) for mask in diet.pair_masks(pairs[2:4], spectra, [enhancer])]
+    perturbed = [istft(spectra[0][0] * estimate.values[..., None], len(noisy), Stft())
+                 for estimate in diet.pair_estimates(pairs[2:4], spectra, [enhancer], Stft())]
     pesq = metrics.get("pesq_raw").function
     expected = [pesq(clean, noisy), pesq(clean, enhancer.enhance([noisy])[0]), *(pesq(clean, wave) for wave in perturbed), 4.5]
     np.testing.assert_allclose(PESQ.from_score(true), expected, atol=1e-4)
@@ -107,19 +109,19 @@ def test_clean_speech_is_measured_too(rows, enhancer, capsys):
     short = [dataclasses.replace(row, length=length) for row, length in ((rows[0], 2000), (rows[1], 16_000))]  # 1/8 s is refused
     pairs = [diet.Pair(row, kind) for row in short for kind in ("noisy", "clean")]
     with Scorer(["pesq_raw"], workers=1) as scorer:
-        true = diet.label(pairs, [enhancer], scorer, PESQ)
+        true = diet.label(pairs, [enhancer], scorer, PESQ, Stft())
     assert np.isnan(true).tolist() == [True, True, False, False] and true[3] == 1.0
     assert "labels: 2 of 4 without a score: " in capsys.readouterr().out
 
 
 def test_one_enhancer_masks_a_mixture_once_whatever_is_made_of_it(rows, enhancer, monkeypatch):
-    seen, masks = [], enhancer.masks
-    monkeypatch.setattr(enhancer, "masks", lambda magnitudes: seen.append(len(magnitudes)) or masks(magnitudes))
+    seen, run = [], enhancer.run
+    monkeypatch.setattr(enhancer, "run", lambda given: seen.append(len(given)) or run(given))
     pairs = [diet.Pair(rows[0], "noisy"), diet.Pair(rows[0], "enhanced"), diet.Pair(rows[0], "perturbed", variant=1)]
     spectra = [tuple(stft(wave) for wave in mixing.pair(rows[0]))] * 3
-    none, plain, perturbed = diet.pair_masks(pairs, spectra, [enhancer])
-    assert seen == [1] and none is None and not np.array_equal(plain, perturbed)
-    np.testing.assert_allclose(plain, masks([magnitude(spectra[0][0])])[0], atol=1e-6)
+    none, plain, perturbed = diet.pair_estimates(pairs, spectra, [enhancer], Stft())
+    assert seen == [1] and none is None and not np.array_equal(plain.values, perturbed.values)
+    np.testing.assert_allclose(plain.values, run([magnitude(spectra[0][0])])[0], atol=1e-6)
 
 
 def test_pairs_without_a_score_are_left_out_and_none_at_all_is_an_error(rows, capsys):

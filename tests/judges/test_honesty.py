@@ -27,7 +27,7 @@ def validation(rows, enhancer, monkeypatch):
     """Four rows; the third has no true score."""
     monkeypatch.setattr(surrogate.QualityPredictor, "__call__", lambda self, system, rows: [2.0, 2.6, 100.0, 3.0])
     predictor = surrogate.QualityPredictor(models.build("quality_net", filters=((2, 5),)))
-    return honesty.HonestValidation(enhancer.network, predictor, rows[:4], Given([1.5, 2.5, None, 2.3]))
+    return honesty.HonestValidation(enhancer, predictor, rows[:4], Given([1.5, 2.5, None, 2.3]))
 
 
 def test_predicted_and_true_are_averaged_over_the_same_mixtures(validation):

@@ -7,7 +7,7 @@ import logging
 import numpy as np
 import pytest
 
-from se_keras import models
+from se_keras import losses, models
 from se_keras.enhancers.magnitude_mask import MaskEnhancer
 from se_keras.errors import UserError
 from se_keras.judges import diet, rounds, surrogate
@@ -17,6 +17,7 @@ from se_keras.scoring.scores import Scorer
 from se_keras.signals import mixing
 from se_keras.signals.stft import magnitude, stft
 from se_keras.training import loop
+from se_keras.training.objective import objective_batch, objective_model, weighted_mean
 
 LOGGER = logging.getLogger("test_rounds")
 
@@ -33,18 +34,19 @@ def joint(rows, labeller, run, base=None, **turns):
     network, frozen, learner = models.build("dnn", units=8), *(models.build("quality_net", filters=((2, 5), (3, 9))) for _ in range(2))
     learner.set_weights(frozen.get_weights())
     predictor = surrogate.QualityPredictor(frozen)
-    combined = surrogate.combined_model(network, frozen)
-    loop.compile_model(combined, loop.optimizer("rmsprop", 1e-3), surrogate.quality_objective)
+    enhancer, objective = MaskEnhancer(network), losses.parse("quality")
+    model = objective_model(enhancer, objective, predictor)
+    loop.compile_model(model, loop.optimizer("rmsprop", 1e-3), weighted_mean(objective))
     loop.compile_model(learner, loop.optimizer("adam", 1e-3), lambda y_true, y_pred: score_loss(y_pred, y_true, 2, 1.0))
     feed = Feed(rows, 2, seed=1, crop_s=0.5)
     turns = rounds.Turns(**{"every": 2, "sample": 3, "stages": ("historical", "current"), "history_share": 0.5, "step_size": 0.5,
                             "siblings": 2, "contrast": 3.0, "diet": {"perturbed": 1}, **turns})
-    partner = rounds.QualityRounds(network, learner, predictor, feed, labeller, turns, run, LOGGER, base)
+    partner = rounds.QualityRounds(enhancer, learner, predictor, feed, labeller, turns, run, LOGGER, base)
     plan = loop.Plan(updates=6, validate_every=3, learning_rate=1e-3, monitor="value", higher_is_better=True, checkpoint_s=1e9)
 
     def go():
-        return loop.train(combined, feed, surrogate.combined_batch, plan, run, LOGGER,
-                              lambda: {"value": float(np.sum(network.get_weights()[-1]))}, network, partner=partner)
+        return loop.train(model, feed, objective_batch, plan, run, LOGGER,
+                          lambda: {"value": float(np.sum(network.get_weights()[-1]))}, network, partner=partner)
 
     return partner, go
 
@@ -112,13 +114,13 @@ def test_whose_turn_it_is_and_what_is_scored(rows, labeller, tmp_path, sample_of
 def test_a_round_teaches_quality_net_alone_and_hands_it_over(rows, labeller, tmp_path):
     """The mixtures are those that the enhancer is about to train on; the enhancer itself is not touched."""
     partner, _ = joint(rows, labeller, tmp_path, stages=("current", "historical", "current"))
-    enhancer, before = partner.network.get_weights(), partner.quality_net.get_weights()
+    enhancer, before = partner.enhancer.network.get_weights(), partner.quality_net.get_weights()
     partner(0)
     after = partner.quality_net.get_weights()
     assert any(not np.array_equal(old, new) for old, new in zip(before, after, strict=True))
     for handed, old, new in zip(partner.predictor.network.get_weights(), before, after, strict=True):
         np.testing.assert_allclose(handed, (old + new) / 2, atol=1e-7)
-    for old, new in zip(enhancer, partner.network.get_weights(), strict=True):
+    for old, new in zip(enhancer, partner.enhancer.network.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
     kept = partner.history.before(1)
     coming = [row for k in (0, 1) for row in partner.feed.cut_rows(k)][:3]
@@ -170,15 +172,15 @@ def test_with_a_lag_nothing_waits_for_what_has_just_been_begun(rows, labeller, t
     monkeypatch.setattr(labeller, "submit", Watched)
     expected, of_then = {0: {0}, 1: {0}, 2: {1}, 3: {2}}, {}
     for now in range(4):
-        partner.network.set_weights([weight + 0.01 for weight in partner.network.get_weights()])
+        partner.enhancer.network.set_weights([weight + 0.01 for weight in partner.enhancer.network.get_weights()])
         asked.clear()
         partner(2 * now)
         assert set(asked) == expected[now] and now in begun.values()
         coming = partner.feed.cut_rows(2 * now)  # two of the three that are scored
         noisy = [magnitude(stft(mixing.pair(row)[0])) for row in coming]
-        of_then[now] = dict(zip(coming, MaskEnhancer(partner.network, partner.predictor.config).masks(noisy), strict=True))
+        of_then[now] = dict(zip(coming, partner.enhancer.masks(noisy), strict=True))
         assert set(partner._begun) == {0: set(), 1: {1}, 2: {2}, 3: {3}}[now]  # waves and spectra of what is to be learned yet
-    kept = {(entry.round, entry.pair.row): entry.mask() for entry in partner.history.before(3) if entry.pair.kind == "enhanced"}
+    kept = {(entry.round, entry.pair.row): entry.estimate().values for entry in partner.history.before(3) if entry.pair.kind == "enhanced"}
     assert {number for number, _ in kept} == {0, 1, 2}
     for number in range(3):
         for row, mask in of_then[number].items():

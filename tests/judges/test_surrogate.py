@@ -5,15 +5,17 @@ import dataclasses
 import numpy as np
 import pytest
 
-from se_keras import models
+from se_keras import losses, models
+from se_keras.enhancers.magnitude_mask import MaskEnhancer
 from se_keras.errors import UserError
 from se_keras.judges import surrogate
-from se_keras.judges.diet import Pair, diet, pair_masks
+from se_keras.judges.diet import Pair, diet, pair_estimates
 from se_keras.losses.quality import frame_weighted_loss
 from se_keras.mixtures.feed import spectrogram_batch
 from se_keras.models.quality_net_2018 import as_quality_net
 from se_keras.signals import mixing
-from se_keras.signals.stft import magnitude, stft
+from se_keras.signals.stft import Stft, magnitude, stft
+from se_keras.training.objective import objective_batch, objective_model, weighted_mean
 
 SMALL = ((2, 5), (3, 9))
 
@@ -37,7 +39,7 @@ def test_a_batch_holds_siblings_of_each_mixture_and_their_own_scores(rows, enhan
         drawn.append(tuple(indices))
         chosen = [pairs[i] for i in indices]
         spectra = [tuple(stft(wave) for wave in mixing.pair(pair.row)) for pair in chosen]
-        shown = surrogate.see(chosen, spectra, pair_masks(chosen, spectra, [enhancer]))
+        shown = surrogate.see(chosen, spectra, pair_estimates(chosen, spectra, [enhancer], Stft()))
         for i, (degraded, clean) in enumerate(shown):
             np.testing.assert_allclose(batch["degraded"][i, :len(degraded)], degraded, atol=1e-5)
             np.testing.assert_allclose(batch["clean"][i, :len(clean)], clean, atol=1e-5)
@@ -59,9 +61,9 @@ def test_enhanced_is_the_same_thing_in_training_scoring_and_fine_tuning(rows, en
         noisy, clean = mixing.pair(row)
         by_wave = predictor.predict_waves([(enhancer.enhance([noisy])[0], clean)])[0]
         assert by_system == pytest.approx(by_wave, abs=0.01)  # but for the last hop, which a wave has in part
-    combined = surrogate.combined_model(enhancer.network, quality_net, representation)
+    combined = surrogate.combined_model(enhancer, predictor)
     for company in ([], [rows[-1]]):  # alone, and padded beside a longer one
-        batch, _ = surrogate.combined_batch(spectrogram_batch([mixing.pair(each) for each in (row, *company)]))
+        batch, _ = objective_batch(spectrogram_batch([mixing.pair(each) for each in (row, *company)]))
         assert surrogate.PESQ.from_score(float(np.asarray(combined(batch))[0, 0])) == pytest.approx(by_system, abs=1e-4)
 
 
@@ -81,9 +83,9 @@ def test_the_one_without_a_reference_sees_the_same_everywhere(rows, enhancer):
     x, _ = surrogate.quality_batch(batch)
     by_feed = surrogate.PESQ.from_score(np.asarray(judge(x))[:, 0])[np.argsort(-batch["score"])]
     assert by_feed == pytest.approx([by_system, predictor.predict_waves([(noisy, None)])[0]], abs=1e-3)
-    combined = surrogate.combined_model(enhancer.network, judge, "peak")
+    combined = surrogate.combined_model(enhancer, predictor)
     for company in ([], [rows[-1]]):
-        alone, _ = surrogate.combined_batch(spectrogram_batch([mixing.pair(each) for each in (row, *company)]))
+        alone, _ = objective_batch(spectrogram_batch([mixing.pair(each) for each in (row, *company)]))
         assert surrogate.PESQ.from_score(float(np.asarray(combined(alone))[0, 0])) == pytest.approx(by_system, abs=1e-3)
 
 
@@ -124,10 +126,12 @@ def test_digital_silence_gives_finite_gradients(representation):
     from se_keras.training import loop
 
     network = models.build("dnn", units=4)
-    combined = surrogate.combined_model(network, models.build("quality_net", filters=SMALL), representation)
-    loop.compile_model(combined, keras.optimizers.RMSprop(1e-3), surrogate.quality_objective)
+    judge = surrogate.QualityPredictor(models.build("quality_net", filters=SMALL), representation=representation)
+    objective = losses.parse("quality:1,mse:1,si_snr:0.1,si_sdr:0.1")
+    model = objective_model(MaskEnhancer(network), objective, judge)
+    loop.compile_model(model, keras.optimizers.RMSprop(1e-3), weighted_mean(objective))
     silent = np.zeros((1, 40, 257, 2), np.float32)
-    loss = combined.train_on_batch({"noisy": silent, "clean": silent, "frame_mask": np.ones((1, 40), bool)}, np.ones((1, 1), np.float32))
+    loss = model.train_on_batch(*objective_batch({"noisy": silent, "clean": silent, "frame_mask": np.ones((1, 40), bool)}))
     assert np.isfinite(loss) and all(np.isfinite(weight).all() for weight in network.get_weights())
 
 

@@ -116,13 +116,18 @@ def test_magnitude_of_a_spectrum():
     np.testing.assert_allclose(layers.SpectrumMagnitude()(spectrum), magnitude(spectrum), rtol=1e-6)
 
 
+def resynthesis(**arguments):
+    """Of a noisy spectrum, a mask and a frame mask: the magnitude of the wave, as training through it has it."""
+    return lambda noisy, mask, frame_mask: layers.WaveMagnitude(**arguments)(layers.Waveform()(noisy * mask[..., None], frame_mask))
+
+
 def test_resynthesis_is_what_is_left_of_a_masked_spectrum_in_its_wave():
     spectrum = stft(np.stack([speech_like(0.5, 1)[:7680], speech_like(0.5, 2)[:7680]]))
     mask = RNG.random(spectrum.shape[:-1]).astype(np.float32)
     expected = magnitude(stft(istft(spectrum * mask[..., None], 7680)))
     every = np.ones(mask.shape[:2], bool)
-    np.testing.assert_allclose(layers.Resynthesis()(spectrum, mask, every), expected, atol=1e-4)
-    np.testing.assert_allclose(layers.Resynthesis()(spectrum, np.ones_like(mask), every), magnitude(spectrum), atol=1e-4)
+    np.testing.assert_allclose(resynthesis()(spectrum, mask, every), expected, atol=1e-4)
+    np.testing.assert_allclose(resynthesis()(spectrum, np.ones_like(mask), every), magnitude(spectrum), atol=1e-4)
 
 
 def test_resynthesis_alone_and_in_a_padded_batch():
@@ -130,8 +135,8 @@ def test_resynthesis_alone_and_in_a_padded_batch():
     mask = RNG.random(spectrum.shape[:-1]).astype(np.float32)
     padded, padded_mask = (np.pad(values, [(0, 0), (0, 5)] + [(0, 0)] * (values.ndim - 2)) for values in (spectrum, mask))
     frames = spectrum.shape[1]
-    alone = layers.Resynthesis()(spectrum, mask, np.ones((1, frames), bool))
-    together = layers.Resynthesis()(padded, padded_mask, np.arange(frames + 5)[None] < frames)
+    alone = resynthesis()(spectrum, mask, np.ones((1, frames), bool))
+    together = resynthesis()(padded, padded_mask, np.arange(frames + 5)[None] < frames)
     np.testing.assert_allclose(together[:, :frames], alone, atol=1e-5)
 
 
@@ -143,9 +148,9 @@ def test_resynthesis_with_a_peak_of_one():
     expected = magnitude(stft(waves / np.abs(waves).max(axis=1, keepdims=True)))
     every = np.ones(mask.shape[:2], bool)
     for gain in (0.1, 5):
-        np.testing.assert_allclose(layers.Resynthesis(unit_peak=True)(np.float32(gain) * spectrum, mask, every), expected, atol=1e-4)
+        np.testing.assert_allclose(resynthesis(unit_peak=True)(np.float32(gain) * spectrum, mask, every), expected, atol=1e-4)
     padded = [np.pad(values, [(0, 0), (0, 5)] + [(0, 0)] * (values.ndim - 2)) for values in (spectrum, mask, every)]
-    np.testing.assert_allclose(layers.Resynthesis(unit_peak=True)(*padded)[:, :spectrum.shape[1]], expected, atol=1e-4)
+    np.testing.assert_allclose(resynthesis(unit_peak=True)(*padded)[:, :spectrum.shape[1]], expected, atol=1e-4)
 
 
 def test_resynthesis_has_a_gradient_at_silence():
@@ -153,7 +158,7 @@ def test_resynthesis_has_a_gradient_at_silence():
 
     mask = tf.Variable(np.ones((1, 4, 257), np.float32))
     with tf.GradientTape() as tape:
-        total = tf.reduce_sum(layers.Resynthesis()(np.zeros((1, 4, 257, 2), np.float32), mask, np.ones((1, 4), bool)))
+        total = tf.reduce_sum(resynthesis()(np.zeros((1, 4, 257, 2), np.float32), mask, np.ones((1, 4), bool)))
     assert np.isfinite(tape.gradient(total, mask).numpy()).all()
 
 
@@ -189,7 +194,9 @@ def every_layer():
     spectrum = keras.Input((None, 33, 2), name="spectrum")
     frame_mask = keras.Input((None,), dtype="bool", name="frame_mask")
     config = Stft(64, 32, "hann")
-    x = layers.Resynthesis(config, name="resynthesis")(spectrum, layers.SpectrumMagnitude(name="magnitude")(spectrum), frame_mask)
+    wave = layers.Waveform(config, name="waveform")(spectrum, frame_mask)
+    x = layers.WaveMagnitude(config, name="wave_magnitude")(wave) + layers.SpectrumMagnitude(name="magnitude")(spectrum)
+    other = layers.FrameMask(config, Stft(64, 32), name="other_frames")(frame_mask, x)
     x = layers.Compression("root", name="compression")(layers.LevelNormalization(name="level")(x, frame_mask))
     x = MaskFloor(0.2, name="floor")(layers.UtteranceNormalization(name="standardise")(x, frame_mask))
     x = PadToField(12, name="field")(StackPair(0.5, name="pair")(x, x))
@@ -197,7 +204,8 @@ def every_layer():
     x = layers.MaskedInstanceNormalization(0.01, name="instance")(x, frame_mask)
     x = layers.OperatorNormalization(keras.layers.Conv2D(3, 3, padding="same"), size=8, name="operator")(x)
     x = layers.SpectralNormalization(LargeKernelConv2D(4, 9, dtype="mixed_bfloat16"), power_iterations=2, name="sn")(x)
-    valid = ShortenMask(8, name="shorten")(frame_mask)
+    layers.SampleMask(config, name="samples")(frame_mask, wave)
+    valid = ShortenMask(8, name="shorten")(other)
     x = layers.MaskedGlobalAveragePooling2D(name="pool")(layers.ZeroPadding(name="zero")(x, valid), valid)
     small = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
     return keras.Model([spectrum, frame_mask], layers.Frozen(small, name="frozen")(x))

@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 from conftest import speech_like
 
-from se_keras import models, pretrained
-from se_keras.enhancers.magnitude_mask import MaskEnhancer, pad_frames
+from se_keras import losses, models, pretrained
+from se_keras.enhancers.base import pad_frames
+from se_keras.enhancers.magnitude_mask import MaskEnhancer
 from se_keras.errors import UserError
-from se_keras.judges.surrogate import QualityPredictor, combined_batch, combined_model, quality_objective
+from se_keras.judges.surrogate import QualityPredictor, combined_model
 from se_keras.models.layers import OperatorNormalization, SpectralNormalization
 from se_keras.models.quality_net import METRICGAN_PLUS, PYTORCH_QNET
 from se_keras.signals.stft import Stft, magnitude, stft
+from se_keras.training.objective import objective_batch, objective_model, weighted_mean
 
 SMALL = {"blstm": {"bins": 9, "units": 4, "dense_units": 5, "dropout": 0.1, "mask_floor": 0.05},
          "dnn": {"bins": 9, "units": 4, "context": 2, "normalization": "none", "compression": "root"},
@@ -333,14 +335,16 @@ def test_fit_changes_the_enhancer_and_not_one_bit_of_quality_net(representation,
     config = Stft(64, 32)
     enhancer = models.build("dnn", bins=33, units=4, context=1)
     quality_net = models.build("quality_net", bins=33, filters=[[3, 3], [4, 9]], padding=padding, batch_normalization=True)
-    model = combined_model(enhancer, quality_net, representation, config)
-    model.compile(keras.optimizers.RMSprop(1e-3), quality_objective)
+    system, judge = MaskEnhancer(enhancer, config), QualityPredictor(quality_net, config, representation)
+    objective = losses.parse("quality")
+    scores, model = combined_model(system, judge), objective_model(system, objective, judge)
+    model.compile(keras.optimizers.RMSprop(1e-3), weighted_mean(objective))
     noisy, clean = (np.stack([stft(level * speech_like(0.1, seed)[:1216], config) for level, seed in ((1, 1), (3, 2))]) for _ in range(2))
     noisy = noisy + 0.1 * np.random.default_rng(0).standard_normal(noisy.shape).astype(np.float32)
     noisy[:, 10:15] = clean[:, 10:15] = 0  # digital silence, where a magnitude has no gradient
     frame_mask = np.arange(noisy.shape[1]) < np.array([[30], [noisy.shape[1]]])
-    x, y = combined_batch({"noisy": noisy, "clean": clean, "frame_mask": frame_mask})
-    frozen, before, predicted = quality_net.get_weights(), enhancer.get_weights(), model.predict_on_batch(x)
+    x, y = objective_batch({"noisy": noisy, "clean": clean, "frame_mask": frame_mask})
+    frozen, before, predicted = quality_net.get_weights(), enhancer.get_weights(), scores.predict_on_batch(x)
 
     history = model.fit(x, y, batch_size=1, epochs=3, verbose=0).history["loss"]
     model.train_on_batch(x, y)
@@ -351,7 +355,7 @@ def test_fit_changes_the_enhancer_and_not_one_bit_of_quality_net(representation,
     moved = [np.abs(a - b).max() for a, b in zip(before, enhancer.get_weights(), strict=True)]
     assert min(moved) > 0 and np.isfinite(moved).all()
     assert [weight.path for weight in model.trainable_weights] == [weight.path for weight in enhancer.trainable_weights]
-    assert history[-1] < history[0] and model.predict_on_batch(x).mean() > predicted.mean()  # towards the score of 1
+    assert history[-1] < history[0] and scores.predict_on_batch(x).mean() > predicted.mean()  # towards the score of 1
 
 
 def test_the_combined_model_says_what_quality_net_says_of_the_masked_magnitude():
@@ -359,7 +363,7 @@ def test_the_combined_model_says_what_quality_net_says_of_the_masked_magnitude()
     enhancer, quality_net = models.build("dnn", bins=33, units=4), models.build("quality_net", bins=33, filters=[[3, 3]])
     noisy, clean = (np.random.default_rng(seed).standard_normal((2, 20, 33, 2)).astype(np.float32) for seed in (1, 2))
     frame_mask = np.arange(20) < np.array([[12], [20]])
-    x, _ = combined_batch({"noisy": noisy, "clean": clean, "frame_mask": frame_mask})
+    x, _ = objective_batch({"noisy": noisy, "clean": clean, "frame_mask": frame_mask})
     mask = enhancer([magnitude(noisy), frame_mask])
     expected = quality_net([magnitude(noisy) * np.asarray(mask), magnitude(clean), frame_mask])
-    np.testing.assert_allclose(combined_model(enhancer, quality_net)(x), expected, atol=1e-6)
+    np.testing.assert_allclose(combined_model(MaskEnhancer(enhancer), QualityPredictor(quality_net))(x), expected, atol=1e-6)

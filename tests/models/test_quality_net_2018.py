@@ -7,7 +7,7 @@ import pytest
 from conftest import speech_like
 
 from se_keras import models
-from se_keras.enhancers.magnitude_mask import pad_frames
+from se_keras.enhancers.base import pad_frames
 from se_keras.losses.quality import frame_weighted_loss
 from se_keras.models.quality_net_2018 import ForgetGateBias, PeakNormalization
 from se_keras.signals.stft import magnitude, stft

@@ -128,17 +128,91 @@ def test_there_and_back_has_the_gradient_of_the_identity(wave):
     np.testing.assert_allclose(tape.gradient(loss, signal).numpy(), c, atol=1e-5)
 
 
+SIZES = [(512, 512, 256), (400, 512, 100), (512, 512, 128), (320, 320, 160), (400, 512, 160)]  # win_length, n_fft, hop_length
+MANY = [Stft(n_fft, hop, window, win if win < n_fft else None, center, pad_mode) for win, n_fft, hop in SIZES
+        for window in ("hamming", "hann", "sqrt_hann") for center, pad_mode in ((True, "constant"), (True, "reflect"), (False, "constant"))]
+
+
+@pytest.mark.parametrize("config", MANY, ids=repr)
+def test_every_kind_is_one_in_numpy_and_keras_ops_and_comes_back(wave, config):
+    """To 1e-6 of the spectrum's peak, and to 1e-5."""
+    assert Stft.checked(config.to_config()) == config
+    for samples in (10_001, 300, 1):  # the mirror of one sample is empty
+        signal = np.stack([wave[:samples], wave[:samples][::-1]])
+        spectrum = stft(signal, config)
+        assert spectrum.shape == (2, config.frames(samples), config.bins, 2)
+        assert config.samples(config.frames(samples)) - samples in range(config.hop_length)
+        peak = max(np.abs(spectrum).max(), 1e-3)
+        np.testing.assert_allclose(np.asarray(stft_ops(signal, config)) / peak, spectrum / peak, atol=1e-6)
+        np.testing.assert_allclose(istft(spectrum, samples, config), signal, atol=1e-5)
+        np.testing.assert_allclose(np.asarray(istft_ops(spectrum, samples, config)), signal, atol=1e-5)
+
+
+@pytest.mark.parametrize("config", [config for config in MANY if config.center], ids=repr)
+def test_centred_kinds_agree_with_librosa(wave, config):
+    import librosa
+
+    name = config.window.removeprefix("sqrt_")
+    window = scipy.signal.get_window(name, config.win_length or config.n_fft)
+    expected = librosa.stft(wave[:9600], n_fft=config.n_fft, hop_length=config.hop_length, win_length=config.win_length, center=True,
+                            window=np.sqrt(window) if name != config.window else window, pad_mode=config.pad_mode)
+    found = to_complex(stft(wave[:9600], config))
+    frames = 9600 // config.hop_length  # librosa drops a last part of a hop
+    np.testing.assert_allclose(found[:frames], expected.T[:frames], atol=2e-4)
+
+
+def test_frames_that_are_not_centred_are_dccrns():
+    """3 s in windows of 400 every 100 samples, 300 zeros on either side: 483 frames (../shared/spec/dccrn_losses.md)."""
+    config = Stft(512, 100, "hann", win_length=400, center=False)
+    assert config.frames(48_000) == 483 and config.samples(483) == 48_000
+    wave = np.random.default_rng(0).standard_normal(4_000).astype(np.float32)
+    piece = np.pad(wave, (300, 300))[5 * 100:5 * 100 + 400] * scipy.signal.get_window("hann", 400)
+    np.testing.assert_allclose(to_complex(stft(wave, config))[5], np.fft.rfft(piece, 512), atol=1e-4)
+
+
+def test_what_is_at_its_default_is_not_said():
+    """Cards and kept scores from before the STFT had six arguments stay what they are."""
+    assert repr(Stft()) == "Stft(n_fft=512, hop_length=256, window='hamming')"
+    assert Stft(512, 128, "hann").to_config() == {"n_fft": 512, "hop_length": 128, "window": "hann"}
+    assert Stft(512, 100, "hann", 400, False).to_config() == {"n_fft": 512, "hop_length": 100, "window": "hann", "win_length": 400,
+                                                              "center": False}
+    assert repr(Stft(center=False)) == "Stft(n_fft=512, hop_length=256, window='hamming', center=False)"
+
+
+@pytest.mark.parametrize("config", [Stft(512, 100, "hann", 400, False), Stft(512, 256, "sqrt_hann", pad_mode="reflect")], ids=repr)
+def test_every_kind_has_finite_gradients_in_a_graph(wave, config):
+    import tensorflow as tf
+
+    @tf.function(input_signature=[tf.TensorSpec((None, None))])
+    def gradient(signal):
+        with tf.GradientTape() as tape:
+            tape.watch(signal)
+            loss = tf.reduce_sum(istft_ops(stft_ops(signal, config), tf.shape(signal)[1], config))
+        return tape.gradient(loss, signal)
+
+    np.testing.assert_allclose(gradient(wave[None, :3000]).numpy(), np.ones((1, 3000)), atol=1e-4)
+
+
 def test_arguments_of_a_user():
     assert Stft.checked({}) == Stft() and Stft.checked({"hop_length": 128, "window": "hann"}) == Stft(512, 128, "hann")
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    ({"hop": 128}, "the STFT has no hop; it takes n_fft, hop_length and window"),
-    ({"hop_length": 384}, "n_fft 512 and hop_length 384: .* n_fft an even multiple of hop_length"),
-    ({"hop_length": 512}, "n_fft 512 and hop_length 512: "),
-    ({"hop_length": 0}, "n_fft 512 and hop_length 0: whole numbers of samples are expected"),
-    ({"n_fft": 512.0}, "n_fft 512.0 and hop_length 256: "),
+    ({"hop": 128}, "the STFT has no hop; it takes n_fft, hop_length, window, win_length, center, pad_mode"),
+    ({"hop_length": 384}, "hop_length 384 with a window of 512 samples .hamming. cannot be inverted: .* a hop of at most half the window"),
+    ({"hop_length": 512}, "hop_length 512 with a window of 512 samples"),
+    ({"hop_length": 256, "win_length": 300}, "hop_length 256 with a window of 300 samples"),
+    ({"hop_length": 0}, "hop_length 0: a whole number of samples is expected, from 1 to"),
+    ({"n_fft": 512.0}, "n_fft 512.0: a whole number of samples is expected"),
+    ({"n_fft": True}, "n_fft True: a whole number"),
+    ({"n_fft": 511, "hop_length": 100}, "n_fft 511 and win_length None: n_fft is to be even"),
+    ({"win_length": 600}, "n_fft 512 and win_length 600: n_fft is to be even, the window no longer"),
+    ({"win_length": "long"}, "win_length 'long': a whole number"),
     ({"window": "hanning-ish"}, "window 'hanning-ish': not known to scipy.signal.get_window"),
+    ({"window": "sqrt_"}, "window 'sqrt_': not known"),
+    ({"window": 3}, "window 3: not known"),
+    ({"center": "yes"}, "center 'yes': true or false is expected"),
+    ({"pad_mode": "mirror"}, "unknown pad_mode 'mirror'; known: constant, reflect"),
 ])
 def test_arguments_that_make_no_transform(arguments, message):
     with pytest.raises(UserError, match=message):

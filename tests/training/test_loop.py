@@ -17,11 +17,13 @@ import pytest
 from conftest import ROOT
 
 from data import prepare
-from se_keras import models
+from se_keras import losses, models
+from se_keras.enhancers.magnitude_mask import MaskEnhancer
 from se_keras.errors import UserError
 from se_keras.mixtures import manifest
 from se_keras.signals.stft import Stft
-from se_keras.training import loop, supervised
+from se_keras.training import loop
+from se_keras.training.objective import objective_model, validation_loss
 
 PLAN = loop.Plan(updates=6, validate_every=2, learning_rate=0.02, schedule="cosine", checkpoint_s=0.0)
 
@@ -210,11 +212,11 @@ def test_ctrl_c_lets_an_update_end_and_is_gone_on_from(tiny, uninterrupted, tmp_
     """An update that has changed the weights but is not counted would be done twice."""
     train_on_batch = tiny.model.train_on_batch
 
-    def interrupted(*batch):
+    def interrupted(*batch, **options):
         if len(seen) == update:
             signal.raise_signal(signal.SIGINT)
         seen.append(batch)
-        return train_on_batch(*batch)
+        return train_on_batch(*batch, **options)
 
     seen = []
     monkeypatch.setattr(tiny.model, "train_on_batch", interrupted)
@@ -292,9 +294,12 @@ def test_validation_counts_each_utterance_once_and_whole(data):
     """The mean over utterances, though they go in batches of unequal size and length."""
     rows = manifest.read(data / "train.jsonl")[:5]
     keras.utils.set_random_seed(0)
-    model = supervised.mse_model(models.build("dnn", units=4, context=1))
-    alone = [supervised.validation_loss(model, [row], Stft()) for row in rows]
-    assert supervised.validation_loss(model, rows, Stft(), batch_size=2) == pytest.approx(np.mean(alone), rel=1e-5)
+    objective = losses.parse("mse:2,si_snr:0.1")
+    model = objective_model(MaskEnhancer(models.build("dnn", units=4, context=1)), objective)
+    each = [validation_loss(model, objective, [row], Stft()) for row in rows]
+    alone, together = [values["valid_loss"] for values in each], validation_loss(model, objective, rows, Stft(), batch_size=2)
+    assert together["valid_loss"] == pytest.approx(np.mean(alone), rel=1e-5)
+    assert together["valid_loss"] == pytest.approx(2 * together["valid_mse"] + 0.1 * together["valid_si_snr"], rel=1e-6)
     assert np.ptp(alone) > 0
 
 
