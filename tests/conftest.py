@@ -18,14 +18,30 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts backg
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
+GOLDEN = ROOT / "tests" / "golden"
+
+
+@pytest.fixture(scope="session")
+def golden():
+    """tests/golden: values of independent public implementations; its README says of which."""
+    return GOLDEN
 
 
 @pytest.fixture(scope="session")
 def shared():
-    """../shared with golden values and speech; tests that need it skip where it is absent."""
+    """../shared with what may not be copied: real speech and noise, and golden values of it. Tests that need it skip where it is absent."""
     if not SHARED.is_dir():
-        pytest.skip("needs ../shared (golden values and real speech), which is not here")
+        pytest.skip("needs ../shared: real speech, which may not be copied into the repository")
     return SHARED
+
+
+@pytest.fixture(scope="session", params=["synth1", "real15"])
+def golden_signals(request):
+    """(folder of golden values, signals {clean, noisy, enh} float32, their name): a synthetic one, and real speech where it is there."""
+    name = request.param
+    folder = GOLDEN if name == "synth1" else request.getfixturevalue("shared") / "golden"
+    with np.load(folder / "signals.npz") as signals:
+        return folder, {kind: signals[f"{name}_{kind}"] for kind in ("clean", "noisy", "enh")}, name
 
 
 def speech_like(seconds=2.0, seed=0, sample_rate=16_000):

@@ -151,6 +151,6 @@ def test_weights_of_another_architecture_say_which_layer_and_shapes(weights):
         pretrained.load_weights(network, weights / "small-qnet.weights.h5")
 
 
-def test_a_legacy_file_of_keras_2(shared):
+def test_a_legacy_file_of_keras_2(golden):
     with pytest.raises(UserError, match="weights of another architecture: layer blstm_1 of blstm .* the file holds no such layer"):
-        pretrained.load_weights(models.build("blstm"), shared / "golden" / "enhancer_sigmoid.h5")
+        pretrained.load_weights(models.build("blstm"), golden / "enhancer_sigmoid.h5")

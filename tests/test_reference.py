@@ -24,9 +24,9 @@ EVERYTHING = np.ones((2, 12), bool)
 
 
 @pytest.fixture(scope="module")
-def golden(shared):
-    """Paths by file name, and what Keras 2 made of fixed inputs."""
-    return shared / "golden", np.load(shared / "golden" / "keras2_io.npz")
+def io(golden):
+    """What Keras 2 made of fixed inputs."""
+    return np.load(golden / "keras2_io.npz")
 
 
 def core(network):
@@ -34,36 +34,35 @@ def core(network):
     return keras.Model([network.get_layer("standardise").output, network.inputs[1]], network.output)
 
 
-def test_the_enhancer(golden):
-    folder, io = golden
-    network, card = load_reference(folder / "enhancer_sigmoid.h5")
-    assert network.count_params() == 1_892_057 and card["name"] == "enhancer_sigmoid"
+def test_the_enhancer(golden, io):
+    """2 x 2 layers of 4 x 8 x (257 or 16, + 8 + 1), dense 17 x 12 and 13 x 257."""
+    network, card = load_reference(golden / "enhancer_sigmoid.h5")
+    assert network.count_params() == 64 * (266 + 25) + 204 + 3_341 and card["name"] == "enhancer_sigmoid"
+    assert card["arguments"]["units"] == 8 and card["arguments"]["dense_units"] == 12
     assert card["stft"] == Stft(512, 256).to_config() and card["arguments"]["recurrent_activation"] == "sigmoid"
     np.testing.assert_allclose(core(network)([io["enh_x"], np.ones((1, 60), bool)]), io["enh_y_sigmoid"], atol=1e-6)
 
 
 @pytest.mark.parametrize("which", ["transposed", "reshaped"])
-def test_the_discriminator(golden, which):
-    folder, io = golden
-    network, card = load_reference(folder / "discriminator_no_sn.h5")
-    assert card["network"] == "quality_net" and card["arguments"]["filters"] == [[15, 5], [25, 7], [40, 9], [50, 11]]
+def test_the_discriminator(golden, io, which):
+    network, card = load_reference(golden / "discriminator_no_sn.h5")
+    assert card["network"] == "quality_net" and card["arguments"]["filters"] == [[2, 5], [3, 7], [4, 9], [5, 11]]
     degraded, clean = (io[f"disc_x_{which}"][..., channel].transpose(0, 2, 1) for channel in (0, 1))
     np.testing.assert_allclose(network([degraded, clean, np.ones((1, 60), bool)]), io[f"disc_y_{which}"], atol=1e-6)
 
 
-def test_quality_net_of_2018(golden):
-    folder, io = golden
-    network, card = se_keras.load_reference(folder / "qualitynet2018.h5")
-    assert network.count_params() == 296_501 and card["arguments"]["recurrent_activation"] == "hard_sigmoid_keras2"
+def test_quality_net_of_2018(golden, io):
+    """2 x 4 x 6 x (257 + 6 + 1) + 13 x 5 + 6."""
+    network, card = se_keras.load_reference(golden / "qualitynet2018.h5")
+    assert network.count_params() == 12_743 and card["arguments"]["recurrent_activation"] == "hard_sigmoid_keras2"
     outputs = network([io["qn_x"], np.ones((1, 60), bool), np.ones((1, 1), np.float32)])
     np.testing.assert_allclose(outputs["score"], io["qn_average"], atol=1e-5)
     np.testing.assert_allclose(outputs["frame_scores"], io["qn_frame"][..., 0], atol=1e-5)
 
 
-def test_other_gates_are_far_off(golden):
+def test_other_gates_are_far_off(golden, io):
     """What Keras 3 makes of "hard_sigmoid", and sigmoid, on the same weights."""
-    folder, io = golden
-    network, _ = load_reference(folder / "qualitynet2018.h5")
+    network, _ = load_reference(golden / "qualitynet2018.h5")
     lstm, = (layer for layer in network.layers if isinstance(layer, keras.layers.Bidirectional))
     for gate in (keras.activations.hard_sigmoid, keras.activations.sigmoid):
         for layer in (lstm.forward_layer, lstm.backward_layer):
@@ -81,7 +80,7 @@ def test_hard_sigmoid_of_keras_2():
 
 
 def test_spectral_normalisation_is_that_of_the_reference(golden):
-    vectors = np.load(golden[0] / "spectral_norm.npz")
+    vectors = np.load(golden / "spectral_norm.npz")
     for name in ("conv", "dense"):
         weight, u = vectors[f"{name}_W"], vectors[f"{name}_u0"]
         for step in (1, 2, 3):

@@ -1,11 +1,21 @@
 """Short-time Fourier transform and its inverse: one definition, for NumPy at the edges and `keras.ops` inside a model.
 
-Centred (the default), frame t has its middle on sample t * hop_length: n_fft / 2 zeros, or a reflection, stand on either side, and zeros
-at the end up to a whole number of hops, so a signal of n samples has 1 + ceil(n / hop_length) frames, and zeros that pad a batch
-leave an utterance's own frames as they are. Not centred, win_length - hop_length zeros stand on either side, so that every sample lies in
-as many frames as any other, and the inverse is exact everywhere (DCCRN's ConvSTFT; librosa's center=False adds none, and loses the ends).
+Argument names and meanings are librosa's. By default frame t is centred on sample t * hop_length: the signal is padded with
+n_fft / 2 samples on either side (and with zeros at its end to a whole number of hops), so a signal of n samples has
+1 + ceil(n / hop_length) frames, and every sample comes back. `keras` is imported only by the functions that need it: metrics
+and workers stay light.
 
-`keras` is imported only by the functions that need it: metrics and workers stay light.
+Padding. "constant" (zeros): zeros that pad a batch leave an utterance's own frames as they are. "reflect": the signal is
+mirrored at its two ends, as in librosa and torch, so a spectrum is that of the array it was made from. An utterance that is
+padded in a batch is not mirrored at its own end: its last frames see the batch's zeros, and differ from those it has alone.
+Transform each utterance alone and pad the spectra (`mixtures.feed` does), or use zeros inside a model. A signal that is
+shorter than the padding is mirrored to and fro, as `np.pad` and librosa do (torch refuses it); an empty one becomes zeros.
+
+Not centred (`center=False`): the convolutional STFT of DCCRN (arXiv 2008.00264, `ConvSTFT`). The signal is padded with
+win_length - hop_length samples on either side, and the window lies on the first win_length samples of a frame. Frame t then begins at
+sample t * hop_length - (win_length - hop_length), every sample lies in all the frames that can hold it, and the transform can be
+inverted everywhere: 48,000 samples make 483 frames of 512 samples, window 400, hop 100. librosa's `center=False` pads nothing, has
+the window in the middle of the frame, and loses the first and last samples.
 """
 
 import functools
@@ -15,24 +25,23 @@ import numpy as np
 import scipy.fft
 import scipy.signal
 
-from se_keras.errors import UserError, check_choice
+from se_keras.errors import UserError
 
 PAD_MODES = ("constant", "reflect")
+_SMALLEST_WEIGHT = 1e-4  # of the largest: below it, the inverse would make a rounding error of 1e-7 larger than 1e-5
 
 
 @dataclass(frozen=True, repr=False)
 class Stft:
-    """Parameters of the transform, by librosa's names.
+    """Parameters of the transform.
 
     Attributes:
-        n_fft: samples in a Fourier transform; even.
-        hop_length: samples from frame to frame.
-        window: a scipy.signal window name, periodic; or sqrt_ before one ("sqrt_hann"), its square root.
-        win_length: samples of the window, at most n_fft; None for n_fft. A shorter one stands in the middle of its frame where frames are
-            centred (librosa), at its start where they are not (DCCRN).
-        center: whether frame t has its middle on sample t * hop_length.
-        pad_mode: of centred frames: "constant", zeros before and after the signal; "reflect", the signal in a mirror, as far as it
-            reaches. With "reflect", zeros that pad a batch are reflected too: an utterance's last frames differ from those it has alone.
+        n_fft: samples in a frame and in its Fourier transform; even.
+        hop_length: samples from frame to frame; at most half of win_length.
+        window: a scipy.signal.get_window name, or "sqrt_" and such a name for its square root ("sqrt_hann"); periodic.
+        win_length: samples in the window, at most n_fft; a frame is zero elsewhere. None: n_fft.
+        center: True: frames, and the window in them, are centred on multiples of hop_length. False: see the module.
+        pad_mode: what the signal is padded with: "constant" (zeros) or "reflect".
     """
 
     n_fft: int = 512
@@ -42,110 +51,113 @@ class Stft:
     center: bool = True
     pad_mode: str = "constant"
 
+    def __post_init__(self):
+        if self.win_length == self.n_fft:  # one transform, one description: cards are compared
+            object.__setattr__(self, "win_length", None)
+
+    def __repr__(self):
+        return f"Stft({', '.join(f'{name}={value!r}' for name, value in self.to_config().items())})"
+
     @property
     def bins(self):
         """Frequency bins, n_fft / 2 + 1."""
         return self.n_fft // 2 + 1
 
     @property
-    def _length(self):
-        return self.n_fft if self.win_length is None else self.win_length
-
-    @property
-    def _front(self):
-        """Samples that stand before the signal."""
-        return self.n_fft // 2 if self.center else self._length - self.hop_length
+    def padding(self):
+        """Samples of padding before the signal, and at least as many behind it."""
+        return self.n_fft // 2 if self.center else (self.win_length or self.n_fft) - self.hop_length
 
     def frames(self, samples):
-        """Frames of a signal of `samples` samples (an int, or integers as an array)."""
-        hops = -(-samples // self.hop_length)
-        return 1 + hops if self.center else hops + self._length // self.hop_length - 1 + (self._length % self.hop_length > 0)
+        """Frames of a signal of `samples` samples."""
+        if self.center:
+            return 1 + -(-samples // self.hop_length)
+        return -(-(samples + self.padding) // self.hop_length)
 
     def samples(self, frames):
-        """The longest signal of `frames` frames, in samples: the inverse of `frames`."""
-        return (frames - self.frames(0)) * self.hop_length
+        """Samples of the longest signal that has `frames` frames: (frames - 1) * hop_length of centred ones."""
+        if self.center:
+            return (frames - 1) * self.hop_length
+        return frames * self.hop_length - self.padding
 
     def to_config(self):
-        """JSON's arguments of it; those from before there were more than three are left out at their defaults."""
-        given = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value for name, value in given.items() if name in _FIRST or value != _DEFAULTS[name]}
-
-    def __repr__(self):  # scores that are kept are known by it, so what is at its default is not said
-        return f"Stft({', '.join(f'{name}={value!r}' for name, value in self.to_config().items())})"
+        """{name: value}: the first three always, of the others those that are not the default (cards and caches keep their text)."""
+        return {field.name: value for number, field in enumerate(fields(self))
+                if (value := getattr(self, field.name)) != field.default or number < 3}
 
     @classmethod
     def checked(cls, arguments):
-        """`Stft(**arguments)` of a user's arguments, or of a card's.
+        """`Stft(**arguments)` of a user's arguments.
 
         Raises:
-            UserError: an unknown one, a length that is no whole number above 0, an odd n_fft, a window longer than n_fft or unknown,
-                a window and hop that cannot be inverted, an unknown pad_mode.
+            UserError: an unknown one; lengths that are no whole numbers, an odd n_fft, a window longer than n_fft or shorter than two
+                hops; a window that SciPy does not know or that no sample can be recovered from; another center or pad_mode.
         """
-        if unknown := sorted(set(arguments) - set(_DEFAULTS)):
-            raise UserError(f"the STFT has no {', '.join(unknown)}; it takes {', '.join(_DEFAULTS)}")
+        names = [field.name for field in fields(cls)]
+        if unknown := sorted(set(arguments) - set(names)):
+            raise UserError(f"the STFT has no {', '.join(unknown)}; it takes {', '.join(names[:-1])} and {names[-1]}")
         config = cls(**arguments)
-        for name in ("n_fft", "hop_length", "win_length"):
-            value = getattr(config, name)
-            if not (type(value) is int and 0 < value <= MOST or name == "win_length" and value is None):
-                raise UserError(f"{name} {value!r}: a whole number of samples is expected, from 1 to {MOST}")
-        if config.n_fft % 2 or config._length > config.n_fft:
-            raise UserError(f"n_fft {config.n_fft} and win_length {config.win_length}: n_fft is to be even, the window no longer")
+        length = config.n_fft if config.win_length is None else config.win_length
+        lengths = f"n_fft {config.n_fft!r} and hop_length {config.hop_length!r}: whole numbers of samples are expected"
+        if not all(type(value) is int and value > 0 for value in (config.n_fft, config.hop_length)) or config.n_fft % 2:
+            raise UserError(f"{lengths}, n_fft even")
+        if type(length) is not int or not 0 < length <= config.n_fft:
+            raise UserError(f"win_length {length!r}: a whole number of samples is expected, at most n_fft, which is {config.n_fft}")
+        if 2 * config.hop_length > length:
+            raise UserError(f"{lengths}, hop_length at most half of the window, which has {length}, so that every sample lies in two "
+                            "frames or more")
         if type(config.center) is not bool:
             raise UserError(f"center {config.center!r}: true or false is expected")
-        check_choice("pad_mode", config.pad_mode, PAD_MODES)
+        if config.pad_mode not in PAD_MODES:
+            raise UserError(f"pad_mode {config.pad_mode!r}: {' or '.join(PAD_MODES)} is expected")
         try:
-            window = _window(config if type(config.window) is str else cls(window=""))
+            window = _window(config) if isinstance(config.window, str) else None
         except ValueError:
-            raise UserError(f"window {config.window!r}: not known to scipy.signal.get_window; hamming, hann and sqrt_hann are") from None
-        if config.hop_length > config._length // 2 or _weight(config, 8 + 4 * config.frames(0)).min() < 1e-3 * np.square(window).max():
-            raise UserError(f"hop_length {config.hop_length} with a window of {config._length} samples ({config.window}) cannot be "
-                            "inverted: every sample is to lie in two frames or more, where the window is not zero; take a hop of at most "
-                            "half the window")
+            window = None
+        if window is None:
+            raise UserError(f"window {config.window!r}: not known to scipy.signal.get_window; hamming, hann and sqrt_hann are")
+        if not np.isfinite(window).all():
+            raise UserError(f"window {config.window!r}: the window has negative values and no square root; sqrt_hann and sqrt_hamming do")
+        samples = 2 * config.n_fft
+        weight = _weight(config, config.frames(samples))
+        if weight[config.padding:config.padding + samples].min() < _SMALLEST_WEIGHT * weight.max():
+            raise UserError(f"window {config.window!r} of {length} samples and hop_length {config.hop_length}: the frames' windows leave "
+                            "samples (almost) unseen, and the transform cannot be inverted; a shorter hop_length may do")
         return config
-
-
-_DEFAULTS = {field.name: field.default for field in fields(Stft)}
-_FIRST = ("n_fft", "hop_length", "window")
-MOST = 1 << 20  # samples in a frame: a minute
 
 
 @functools.lru_cache
 def _window(config):
     """The window in its frame, float32 `(n_fft,)`."""
-    name, length = str(config.window), config._length
-    root = name.startswith("sqrt_")
-    window = scipy.signal.get_window(name.removeprefix("sqrt_") if root else config.window, length, fftbins=True)
-    window = np.sqrt(np.maximum(window, 0)) if root else window
+    length = config.win_length or config.n_fft
+    name = config.window.removeprefix("sqrt_")
+    window = scipy.signal.get_window(name, length, fftbins=True)
+    if name != config.window:
+        with np.errstate(invalid="ignore"):
+            window = np.sqrt(window)
     before = (config.n_fft - length) // 2 if config.center else 0
     return np.pad(window, (before, config.n_fft - length - before)).astype(np.float32)
 
 
 def _weight(config, frames):
-    """Overlapped squares of the window on the samples that `frames` frames hold, float32."""
-    hop, square = config.hop_length, _window(config) ** 2
+    """Sum of the squared windows that lie on each padded sample, float32 `((frames - 1) * hop_length + n_fft,)`."""
+    window, hop = _window(config), config.hop_length
     weight = np.zeros((frames - 1) * hop + config.n_fft, np.float32)
     for t in range(frames):
-        weight[t * hop:t * hop + config.n_fft] += square
-    return weight[config._front:config._front + config.samples(frames)]
-
-
-def _reflected(samples, width):
-    """How many samples a mirror gives at either end of a signal, and how many zeros then stand before them."""
-    mirrored = max(min(width, samples - 1), 0)
-    return mirrored, width - mirrored
+        weight[t * hop:t * hop + config.n_fft] += window ** 2
+    return weight
 
 
 def stft(wave, config=Stft()):
     """float `(..., samples)` -> float32 `(..., frames, bins, 2)`: real and imaginary part."""
     wave = np.asarray(wave, np.float32)
-    samples, front = wave.shape[-1], config._front
+    samples, reach = wave.shape[-1], config.padding
     frames = config.frames(samples)
     padded = np.zeros(wave.shape[:-1] + ((frames - 1) * config.hop_length + config.n_fft,), np.float32)
-    padded[..., front:front + samples] = wave
-    if config.center and config.pad_mode == "reflect":
-        mirrored, zeros = _reflected(samples, front)
-        ends = np.pad(wave, [(0, 0)] * (wave.ndim - 1) + [(mirrored, mirrored)], mode="reflect")[..., :padded.shape[-1] - zeros]
-        padded[..., zeros:zeros + ends.shape[-1]] = ends
+    if config.pad_mode == "reflect" and samples:
+        padded[..., :samples + 2 * reach] = np.pad(wave, [(0, 0)] * (wave.ndim - 1) + [(reach, reach)], "reflect")
+    else:
+        padded[..., reach:reach + samples] = wave
     framed = np.lib.stride_tricks.sliding_window_view(padded, config.n_fft, axis=-1)[..., ::config.hop_length, :]
     spectrum = scipy.fft.rfft(framed * _window(config), axis=-1)
     return spectrum[..., None].view(np.float32)
@@ -154,16 +166,13 @@ def stft(wave, config=Stft()):
 def istft(spectrum, samples, config=Stft()):
     """float32 `(..., frames, bins, 2)` -> float32 `(..., samples)`: weighted overlap-add, exact for an unchanged spectrum."""
     spectrum = np.ascontiguousarray(spectrum, np.float32).view(np.complex64)[..., 0]
-    window = _window(config)
-    framed = scipy.fft.irfft(spectrum, config.n_fft, axis=-1) * window
+    framed = scipy.fft.irfft(spectrum, config.n_fft, axis=-1) * _window(config)
     frames, hop = framed.shape[-2], config.hop_length
     wave = np.zeros(framed.shape[:-2] + ((frames - 1) * hop + config.n_fft,), np.float32)
-    weight = np.zeros(wave.shape[-1], np.float32)
     for t in range(frames):
         wave[..., t * hop:t * hop + config.n_fft] += framed[..., t, :]
-        weight[t * hop:t * hop + config.n_fft] += window ** 2
-    kept = slice(config._front, config._front + samples)
-    return wave[..., kept] / weight[kept]
+    kept = slice(config.padding, config.padding + samples)
+    return wave[..., kept] / _weight(config, frames)[kept]
 
 
 def magnitude(spectrum):
@@ -175,37 +184,42 @@ def stft_ops(wave, config=Stft()):
     """`stft` in `keras.ops`, differentiable on every backend: float32 `(batch, samples)` -> `(batch, frames, bins, 2)`."""
     from keras import ops
 
-    samples, front = ops.shape(wave)[-1], config._front
-    length = (config.frames(samples) - 1) * config.hop_length + config.n_fft  # pads the end to a whole number of hops
-    if config.center and config.pad_mode == "reflect":
-        # a wave whose length is known when it comes only is taken to be longer than half a frame
-        mirrored, zeros = (front, 0) if wave.shape[-1] is None else _reflected(samples, front)
-        ends = ops.pad(wave, [[0, 0], [mirrored, mirrored]], mode="reflect")[:, :length - zeros]
-        padded = ops.pad(ends, [[0, 0], [zeros, length - zeros - ops.shape(ends)[-1]]])
-    else:
-        padded = ops.pad(wave, [[0, 0], [front, length - front - samples]])
+    samples, reach = ops.shape(wave)[-1], config.padding
+    total = (config.frames(samples) - 1) * config.hop_length + config.n_fft
+    padded = ops.pad(wave, [[0, 0], [reach, total - reach - samples]])
+    if config.pad_mode == "reflect":
+        before, behind = (reach + _mirrored(ops.arange(start, start + reach), samples) for start in (-reach, samples))
+        padded = ops.concatenate([ops.take(padded, before, axis=1), padded[:, reach:reach + samples],
+                                  ops.take(padded, behind, axis=1), padded[:, samples + 2 * reach:]], axis=1)
     real, imag = ops.stft(padded, config.n_fft, config.hop_length, config.n_fft, window=_window(config), center=False)
     return ops.stack([real, imag], axis=-1)
+
+
+def _mirrored(positions, samples):
+    """Sample of a signal of `samples` samples that reflection puts at a position, to and fro where it is short; 0 for none."""
+    from keras import ops
+
+    period = ops.maximum(2 * (samples - 1), 1)
+    positions = ops.mod(positions, period)
+    return ops.minimum(positions, period - positions)
 
 
 def istft_ops(spectrum, samples, config=Stft()):
     """`istft` in `keras.ops`: float32 `(batch, frames, bins, 2)` -> `(batch, samples)`; `samples` a Python int or a scalar tensor."""
     from keras import ops
 
-    window = _window(config)
+    window, start = _window(config), config.padding
     framed = ops.irfft((spectrum[..., 0], spectrum[..., 1]), config.n_fft) * window
-    wave = _overlap_add(framed, config.hop_length)
-    weight = _overlap_add(ops.ones_like(framed[:1, :, :1]) * (window ** 2), config.hop_length)
-    start = config._front
-    return wave[:, start:start + samples] / weight[:, start:start + samples]
+    wave = _overlap_add(framed, config.hop_length)[:, start:start + samples]
+    weight = _overlap_add(ops.ones_like(framed[:1, :, :1]) * (window ** 2), config.hop_length)[:, start:start + samples]
+    return wave / weight  # what is cut off may have weight 0, and no gradient
 
 
 def _overlap_add(framed, hop):
-    """`(batch, frames, n_fft)` -> `(batch, at least (frames - 1) * hop + n_fft)`."""
+    """`(batch, frames, n_fft)` -> `(batch, samples)`, zeros behind the last frame up to a whole number of hops."""
     from keras import ops
 
-    if ragged := -framed.shape[-1] % hop:
-        framed = ops.pad(framed, [[0, 0], [0, 0], [0, ragged]])
+    framed = ops.pad(framed, [[0, 0], [0, 0], [0, -framed.shape[-1] % hop]])
     parts, total = framed.shape[-1] // hop, 0
     for part in range(parts):  # hop-sized slice number `part` of frame t lands on hop t + part
         piece = framed[:, :, part * hop:(part + 1) * hop]

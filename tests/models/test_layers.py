@@ -58,9 +58,9 @@ def test_utterances_are_standardised_on_their_own_frames():
     assert (out[0, 4:] == 0).all()
 
 
-def test_standardised_feature_is_metricgans(shared):
+def test_standardised_feature_is_metricgans(golden):
     """The golden feature adds 1e-12 to the deviation, this layer 1e-6 to the variance: the same once a scale makes that little."""
-    golden = np.load(shared / "golden" / "metricgan_features.npz")
+    golden = np.load(golden / "metricgan_features.npz")
     everything = np.ones((1, golden["noisy_mag"].shape[1]), bool)
     for feature, expected in ((golden["noisy_mag"], "norm_feature"), (np.log1p(golden["noisy_mag"]), "norm_feature_log1p")):
         np.testing.assert_allclose(layers.UtteranceNormalization()(1000 * feature, everything), golden[expected], atol=1e-3)

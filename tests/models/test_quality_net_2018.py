@@ -51,14 +51,14 @@ def test_forget_gates_start_closed_in_both_directions(network):
         np.testing.assert_array_equal(layer.cell.bias, bias)
 
 
-def test_it_has_the_output_of_the_reference_network(shared):
-    path, io = shared / "golden" / "qualitynet2018.h5", np.load(shared / "golden" / "keras2_io.npz")
-    network = models.build("quality_net_2018", recurrent_activation="hard_sigmoid_keras2")
+def test_it_has_the_output_of_the_reference_network(golden):
+    path, io = golden / "qualitynet2018.h5", np.load(golden / "keras2_io.npz")
+    network = models.build("quality_net_2018", units=6, dense_units=5, recurrent_activation="hard_sigmoid_keras2")
     with h5py.File(path) as file:
         stored = file["model_weights"]
-        lstms = [stored[f"bidirectional_4/bidirectional_4/{way}_lstm_4/lstm_cell"] for way in ("forward", "backward")]
+        lstms = [stored[f"bidirectional/bidirectional/{way}_lstm/lstm_cell"] for way in ("forward", "backward")]
         arrays = [cell[f"{name}:0"][()] for cell in lstms for name in ("kernel", "recurrent_kernel", "bias")]
-        dense = [stored["time_distributed_4/time_distributed_4"], stored["Frame_score/Frame_score"]]
+        dense = [stored["time_distributed/time_distributed"], stored["Frame_score/Frame_score"]]
         network.set_weights(arrays + [layer[f"{name}:0"][()] for layer in dense for name in ("kernel", "bias")])
     outputs = network(ones(io["qn_x"][0]))
     np.testing.assert_allclose(outputs["score"], io["qn_average"], atol=4e-7)

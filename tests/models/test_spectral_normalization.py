@@ -19,9 +19,9 @@ def normalised(layer, kernel, u):
 
 
 @pytest.mark.parametrize("which", ["conv", "dense"])
-def test_power_iteration_matches_the_golden_values(shared, which):
+def test_power_iteration_matches_the_golden_values(golden, which):
     """After k training calls the kernel is W / sigma_k: dividing by one estimate leaves the next one's ratio to it."""
-    golden = np.load(shared / "golden" / "spectral_norm.npz")
+    golden = np.load(golden / "spectral_norm.npz")
     kernel = golden[f"{which}_W"]
     inner = keras.layers.Conv2D(15, 5) if which == "conv" else keras.layers.Dense(10)
     layer = normalised(inner, kernel, golden[f"{which}_u0"])

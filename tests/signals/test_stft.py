@@ -1,5 +1,8 @@
-"""STFT and inverse: NumPy against a direct Fourier sum, SciPy and the golden features; keras.ops against NumPy."""
+"""STFT and inverse: NumPy against a direct Fourier sum, SciPy, librosa and the golden values; keras.ops against NumPy."""
 
+import itertools
+
+import librosa
 import numpy as np
 import pytest
 import scipy.signal
@@ -10,6 +13,11 @@ from se_keras.signals import stft as module
 from se_keras.signals.stft import Stft, istft, istft_ops, magnitude, stft, stft_ops
 
 CONFIGS = [Stft(), Stft(512, 128, "hann"), Stft(64, 32, "hamming")]
+DCCRN = Stft(512, 100, "hann", 400, center=False)
+EVERY = [Stft(n_fft, hop, window, win, center, pad_mode)
+         for (n_fft, win, hop), window, center, pad_mode in itertools.product(
+             [(512, 512, 256), (512, 400, 100), (512, 512, 128), (320, 320, 160)], ["hamming", "hann", "sqrt_hann"], [True, False],
+             ["constant", "reflect"])] + [Stft(64, 20, "hann", 50), Stft(64, 20, "hann", 50, False)]  # hop_length divides neither
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +73,86 @@ def test_zeros_that_pad_a_batch_leave_the_frames_as_they_are(wave, config):
     np.testing.assert_allclose(istft(in_batch, len(padded), config), padded, atol=2e-6)
 
 
+def window_of(config):
+    """The window in its frame, float64, independent of the module."""
+    length = config.win_length or config.n_fft
+    window = scipy.signal.get_window(config.window.removeprefix("sqrt_"), length)
+    window = np.sqrt(window) if config.window.startswith("sqrt_") else window
+    return librosa.util.pad_center(window, size=config.n_fft) if config.center else np.pad(window, (0, config.n_fft - length))
+
+
+@pytest.mark.parametrize("config", EVERY, ids=repr)
+def test_every_transform_has_its_inverse_and_keras_ops_agree(wave, config):
+    """Both to 1e-6 of the peak, back to 1e-5 of it; lengths around a hop and around the padding, and a batch of two."""
+    for samples in (1, 3, config.hop_length, config.padding + 1, 2 * config.n_fft + 1):
+        signal = np.stack([wave[4000:4000 + samples], -2 * wave[6000:6000 + samples]])
+        spectrum = stft(signal, config)
+        assert spectrum.dtype == np.float32 and spectrum.shape == (2, config.frames(samples), config.bins, 2)
+        np.testing.assert_allclose(stft_ops(signal, config), spectrum, atol=1e-6 * np.abs(spectrum).max())
+        peak = np.abs(signal).max()
+        back = istft(spectrum, samples, config)
+        assert back.dtype == np.float32
+        np.testing.assert_allclose(back, signal, atol=1e-5 * peak)
+        np.testing.assert_allclose(istft_ops(spectrum, samples, config), signal, atol=1e-5 * peak)
+    changed = spectrum * np.random.default_rng(1).random(spectrum.shape[:-1])[..., None].astype(np.float32)  # no wave's spectrum
+    back = istft(changed, samples, config)
+    np.testing.assert_allclose(istft_ops(changed, samples, config), back, atol=1e-6 * np.abs(back).max())
+
+
+@pytest.mark.parametrize("config", EVERY, ids=repr)
+def test_frames_and_samples_belong_together(config):
+    """So many frames have signals of one hop of lengths, the longest of which `samples` names."""
+    for frames in range(config.frames(1), config.frames(1) + 5):
+        longest = config.samples(frames)
+        assert config.frames(longest) == frames and config.frames(longest + 1) == frames + 1
+    assert stft(np.ones(longest, np.float32), config).shape == (frames, config.bins, 2)
+    assert config.frames(longest - config.hop_length + 1) == frames
+
+
+@pytest.mark.parametrize("config", [config for config in EVERY if config.center], ids=repr)
+def test_centred_frames_agree_with_librosa(wave, config):
+    """librosa leaves out the last frame, where the end is no whole number of hops, and takes float64 here."""
+    expected = librosa.stft(wave.astype(np.float64), n_fft=config.n_fft, hop_length=config.hop_length, win_length=config.win_length,
+                            window=window_of(Stft(config.win_length or config.n_fft, 1, config.window)), pad_mode=config.pad_mode).T
+    assert len(expected) == config.frames(len(wave)) - 1
+    np.testing.assert_allclose(to_complex(stft(wave, config))[:-1], expected, atol=1e-6 * np.abs(expected).max())
+    short = wave[4000:4050]  # the padding reflects it more than once
+    expected = librosa.stft(np.pad(short, config.n_fft // 2, config.pad_mode), n_fft=config.n_fft, hop_length=config.hop_length,
+                            window=window_of(config), center=False).T
+    np.testing.assert_allclose(to_complex(stft(short, config))[:1], expected[:1], atol=1e-6 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("config", [config for config in EVERY if not config.center], ids=repr)
+def test_frames_that_are_not_centred_agree_with_librosa(wave, config):
+    """librosa pads nothing then: win_length - hop_length samples are put at both ends by hand."""
+    reach = (config.win_length or config.n_fft) - config.hop_length
+    padded = np.pad(wave.astype(np.float64), reach, config.pad_mode)
+    expected = librosa.stft(np.pad(padded, (0, config.n_fft)), n_fft=config.n_fft, hop_length=config.hop_length, window=window_of(config),
+                            center=False).T
+    spectrum = to_complex(stft(wave, config))
+    np.testing.assert_allclose(spectrum, expected[:len(spectrum)], atol=1e-6 * np.abs(expected).max())
+
+
+def test_dccrn_has_its_frames():
+    assert DCCRN.frames(48_000) == 483 and DCCRN.samples(483) == 48_000
+
+
+def test_dccrn_has_its_spectrum(shared):
+    tiny = np.load(shared / "golden" / "dccrn_tiny_E.npz")
+    expected = np.stack(np.split(tiny["stft"][0], 2), axis=-1).transpose(1, 0, 2)
+    np.testing.assert_allclose(stft(tiny["x"][0], DCCRN), expected, atol=1e-6 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("config", [Stft(pad_mode="reflect"), DCCRN, Stft(512, 100, "sqrt_hann", 400, pad_mode="reflect")], ids=repr)
+def test_an_empty_signal_and_one_sample(config):
+    """Nothing to reflect, and one sample that stands for all."""
+    assert not stft(np.zeros((1, 0), np.float32), config).any() and not np.any(stft_ops(np.zeros((1, 0), np.float32), config))
+    one = np.full((1, 1), 0.5, np.float32)
+    if config.pad_mode == "reflect":
+        assert stft(one, config)[0, 0, 0, 0] == pytest.approx(0.5 * window_of(config)[:2 * config.padding + 1].sum(), rel=1e-6)
+    assert istft(stft(one, config), 1, config) == pytest.approx(0.5, rel=1e-5)
+
+
 def test_energy_of_white_noise():
     """E|X|^2 = sigma^2 sum w^2 for white noise: the window's energy and no other scale."""
     noise = np.random.default_rng(0).standard_normal(160_000).astype(np.float32)
@@ -76,23 +164,23 @@ def test_magnitude_is_safe_where_squares_overflow():
     np.testing.assert_allclose(magnitude(np.array([[3, 4], [0, 0], [3e30, 4e30]], np.float32)), [5, 0, 5e30], rtol=1e-6)
 
 
-def test_metricgan_features(shared, monkeypatch):
-    """The golden feature of real15: one window's length of zeros behind the wave, centred by reflection.
+@pytest.mark.parametrize(("config", "inner"), [(Stft(), slice(1, 48_000 // 256 - 1)), (Stft(pad_mode="reflect"), slice(None))], ids=repr)
+def test_metricgan_features(golden, config, inner, monkeypatch):
+    """Its feature has half a window of zeros behind the wave, and is centred by reflection.
 
-    Frames that lie inside the wave do not see the padding and must agree: exactly with the symmetric window that was used there,
-    and by as much as the golden file measured between the two windows with this project's periodic one.
+    With zeros, frames that lie inside the wave do not see the padding and must agree, with reflection all: exactly with the symmetric
+    window that is used there, and by as much as the golden file measured between the two windows with this project's periodic one.
     """
-    golden = np.load(shared / "golden" / "metricgan_features.npz")
-    noisy = np.load(shared / "golden" / "signals.npz")["real15_noisy"]
-    inner = slice(1, 48_000 // 256 - 1)
-    expected = golden["noisy_mag"][0, inner]
-    measured = magnitude(stft(np.pad(noisy, (0, 256))))[inner]
-    assert np.abs(measured - expected).max() <= golden["mag_maxdiff_if_periodic_window"] + 1e-4
-    monkeypatch.setattr(module, "_window", lambda config: golden["window"].astype(np.float32))
-    spectrum = stft(np.pad(noisy, (0, 256)))
-    np.testing.assert_allclose(magnitude(spectrum)[inner], expected, atol=1e-4)
-    phase = np.arctan2(spectrum[..., 1], spectrum[..., 0])[inner]
-    turn = np.angle(np.exp(1j * (phase - golden["noisy_phase_TxF"][0, inner])))
+    features = np.load(golden / "metricgan_features.npz")
+    noisy = np.pad(np.load(golden / "signals.npz")["synth1_noisy"], (0, 256))
+    expected = features["noisy_mag"][0, inner]
+    measured = magnitude(stft(noisy, config))[:189][inner]  # the last one is there for half a hop
+    assert np.abs(measured - expected).max() <= features["mag_maxdiff_if_periodic_window"] + 1e-4
+    monkeypatch.setattr(module, "_window", lambda config: features["window"].astype(np.float32))
+    spectrum = stft(noisy, config)[:189][inner]
+    np.testing.assert_allclose(magnitude(spectrum), expected, atol=1e-4)
+    phase = np.arctan2(spectrum[..., 1], spectrum[..., 0])
+    turn = np.angle(np.exp(1j * (phase - features["noisy_phase_TxF"][0, inner])))
     assert np.abs(turn * expected).max() < 1e-3  # a phase means nothing where there is no magnitude
 
 
@@ -106,113 +194,77 @@ def test_keras_ops_agree_with_numpy(wave, config):
     np.testing.assert_allclose(np.asarray(istft_ops(changed, len(wave), config)), istft(changed, len(wave), config), atol=2e-5)
 
 
-def test_keras_ops_take_any_length_in_a_graph(wave):
+@pytest.mark.parametrize("config", [Stft(), DCCRN, Stft(512, 100, "sqrt_hann", 400, pad_mode="reflect"),
+                                    Stft(center=False, pad_mode="reflect")], ids=repr)
+def test_keras_ops_take_any_length_in_a_graph(wave, config):
     import tensorflow as tf
 
     @tf.function(input_signature=[tf.TensorSpec((None, None))])
     def there_and_back(signal):
-        return istft_ops(stft_ops(signal), tf.shape(signal)[1])
+        return istft_ops(stft_ops(signal, config), tf.shape(signal)[1], config)
 
-    for samples in (700, 1024):
+    for samples in (100, 700, 1024):
         np.testing.assert_allclose(there_and_back(wave[None, :samples]).numpy()[0], wave[:samples], atol=2e-6)
 
 
-def test_there_and_back_has_the_gradient_of_the_identity(wave):
-    """d/dx sum (istft(stft(x)) c) = c."""
+@pytest.mark.parametrize("config", [Stft(), *(config for config in EVERY if config.window != "hamming")], ids=repr)
+def test_there_and_back_has_the_gradient_of_the_identity(wave, config):
+    """d/dx sum (istft(stft(x)) c) = c, also where a Hann window is zero on padding that is cut off."""
     import tensorflow as tf
 
     c = np.random.default_rng(3).standard_normal((1, 2000)).astype(np.float32)
     with tf.GradientTape() as tape:
         signal = tf.Variable(wave[None, :2000])
-        loss = tf.reduce_sum(istft_ops(stft_ops(signal), 2000) * c)
-    np.testing.assert_allclose(tape.gradient(loss, signal).numpy(), c, atol=1e-5)
-
-
-SIZES = [(512, 512, 256), (400, 512, 100), (512, 512, 128), (320, 320, 160), (400, 512, 160)]  # win_length, n_fft, hop_length
-MANY = [Stft(n_fft, hop, window, win if win < n_fft else None, center, pad_mode) for win, n_fft, hop in SIZES
-        for window in ("hamming", "hann", "sqrt_hann") for center, pad_mode in ((True, "constant"), (True, "reflect"), (False, "constant"))]
-
-
-@pytest.mark.parametrize("config", MANY, ids=repr)
-def test_every_kind_is_one_in_numpy_and_keras_ops_and_comes_back(wave, config):
-    """To 1e-6 of the spectrum's peak, and to 1e-5."""
-    assert Stft.checked(config.to_config()) == config
-    for samples in (10_001, 300, 1):  # the mirror of one sample is empty
-        signal = np.stack([wave[:samples], wave[:samples][::-1]])
-        spectrum = stft(signal, config)
-        assert spectrum.shape == (2, config.frames(samples), config.bins, 2)
-        assert config.samples(config.frames(samples)) - samples in range(config.hop_length)
-        peak = max(np.abs(spectrum).max(), 1e-3)
-        np.testing.assert_allclose(np.asarray(stft_ops(signal, config)) / peak, spectrum / peak, atol=1e-6)
-        np.testing.assert_allclose(istft(spectrum, samples, config), signal, atol=1e-5)
-        np.testing.assert_allclose(np.asarray(istft_ops(spectrum, samples, config)), signal, atol=1e-5)
-
-
-@pytest.mark.parametrize("config", [config for config in MANY if config.center], ids=repr)
-def test_centred_kinds_agree_with_librosa(wave, config):
-    import librosa
-
-    name = config.window.removeprefix("sqrt_")
-    window = scipy.signal.get_window(name, config.win_length or config.n_fft)
-    expected = librosa.stft(wave[:9600], n_fft=config.n_fft, hop_length=config.hop_length, win_length=config.win_length, center=True,
-                            window=np.sqrt(window) if name != config.window else window, pad_mode=config.pad_mode)
-    found = to_complex(stft(wave[:9600], config))
-    frames = 9600 // config.hop_length  # librosa drops a last part of a hop
-    np.testing.assert_allclose(found[:frames], expected.T[:frames], atol=2e-4)
-
-
-def test_frames_that_are_not_centred_are_dccrns():
-    """3 s in windows of 400 every 100 samples, 300 zeros on either side: 483 frames (../shared/spec/dccrn_losses.md)."""
-    config = Stft(512, 100, "hann", win_length=400, center=False)
-    assert config.frames(48_000) == 483 and config.samples(483) == 48_000
-    wave = np.random.default_rng(0).standard_normal(4_000).astype(np.float32)
-    piece = np.pad(wave, (300, 300))[5 * 100:5 * 100 + 400] * scipy.signal.get_window("hann", 400)
-    np.testing.assert_allclose(to_complex(stft(wave, config))[5], np.fft.rfft(piece, 512), atol=1e-4)
-
-
-def test_what_is_at_its_default_is_not_said():
-    """Cards and kept scores from before the STFT had six arguments stay what they are."""
-    assert repr(Stft()) == "Stft(n_fft=512, hop_length=256, window='hamming')"
-    assert Stft(512, 128, "hann").to_config() == {"n_fft": 512, "hop_length": 128, "window": "hann"}
-    assert Stft(512, 100, "hann", 400, False).to_config() == {"n_fft": 512, "hop_length": 100, "window": "hann", "win_length": 400,
-                                                              "center": False}
-    assert repr(Stft(center=False)) == "Stft(n_fft=512, hop_length=256, window='hamming', center=False)"
-
-
-@pytest.mark.parametrize("config", [Stft(512, 100, "hann", 400, False), Stft(512, 256, "sqrt_hann", pad_mode="reflect")], ids=repr)
-def test_every_kind_has_finite_gradients_in_a_graph(wave, config):
-    import tensorflow as tf
-
-    @tf.function(input_signature=[tf.TensorSpec((None, None))])
-    def gradient(signal):
-        with tf.GradientTape() as tape:
-            tape.watch(signal)
-            loss = tf.reduce_sum(istft_ops(stft_ops(signal, config), tf.shape(signal)[1], config))
-        return tape.gradient(loss, signal)
-
-    np.testing.assert_allclose(gradient(wave[None, :3000]).numpy(), np.ones((1, 3000)), atol=1e-4)
+        spectrum = stft_ops(signal, config)
+        loss = tf.reduce_sum(istft_ops(spectrum, 2000, config) * c)
+    gradient, of_spectrum = tape.gradient(loss, [signal, spectrum])
+    np.testing.assert_allclose(gradient.numpy(), c, atol=2e-5)
+    assert np.isfinite(of_spectrum).all()
 
 
 def test_arguments_of_a_user():
     assert Stft.checked({}) == Stft() and Stft.checked({"hop_length": 128, "window": "hann"}) == Stft(512, 128, "hann")
+    dccrn = {"n_fft": 512, "hop_length": 100, "window": "hann", "win_length": 400, "center": False}
+    assert Stft.checked(dccrn) == DCCRN and Stft.checked({"pad_mode": "reflect"}) == Stft(pad_mode="reflect")
+    assert Stft.checked({"win_length": 512}) == Stft() and Stft.checked({"win_length": None}) == Stft()
+    for config in EVERY:
+        assert Stft.checked(config.to_config()) == config
+
+
+def test_the_description_of_an_old_transform_is_what_it_was():
+    """Keys of caches and cards hold it: what is new appears only where it is not the default."""
+    assert repr(Stft()) == "Stft(n_fft=512, hop_length=256, window='hamming')"
+    assert Stft(win_length=512, center=True, pad_mode="constant").to_config() == {"n_fft": 512, "hop_length": 256, "window": "hamming"}
+    assert repr(DCCRN) == "Stft(n_fft=512, hop_length=100, window='hann', win_length=400, center=False)"
+    assert DCCRN.to_config() == {"n_fft": 512, "hop_length": 100, "window": "hann", "win_length": 400, "center": False}
+    assert list(Stft(pad_mode="reflect").to_config()) == ["n_fft", "hop_length", "window", "pad_mode"]
+    for config in EVERY:
+        assert Stft(**config.to_config()) == config and eval(repr(config)) == config
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    ({"hop": 128}, "the STFT has no hop; it takes n_fft, hop_length, window, win_length, center, pad_mode"),
-    ({"hop_length": 384}, "hop_length 384 with a window of 512 samples .hamming. cannot be inverted: .* a hop of at most half the window"),
-    ({"hop_length": 512}, "hop_length 512 with a window of 512 samples"),
-    ({"hop_length": 256, "win_length": 300}, "hop_length 256 with a window of 300 samples"),
-    ({"hop_length": 0}, "hop_length 0: a whole number of samples is expected, from 1 to"),
-    ({"n_fft": 512.0}, "n_fft 512.0: a whole number of samples is expected"),
-    ({"n_fft": True}, "n_fft True: a whole number"),
-    ({"n_fft": 511, "hop_length": 100}, "n_fft 511 and win_length None: n_fft is to be even"),
-    ({"win_length": 600}, "n_fft 512 and win_length 600: n_fft is to be even, the window no longer"),
-    ({"win_length": "long"}, "win_length 'long': a whole number"),
+    ({"hop": 128}, "the STFT has no hop; it takes n_fft, hop_length, window, win_length, center and pad_mode"),
+    ({"hop_length": 384}, "n_fft 512 and hop_length 384: .* hop_length at most half of the window, which has 512"),
+    ({"hop_length": 512}, "n_fft 512 and hop_length 512: "),
+    ({"hop_length": 201, "win_length": 400}, "n_fft 512 and hop_length 201: .* half of the window, which has 400"),
+    ({"hop_length": 0}, "n_fft 512 and hop_length 0: whole numbers of samples are expected"),
+    ({"n_fft": 512.0}, "n_fft 512.0 and hop_length 256: "),
+    ({"n_fft": 511}, "n_fft 511 and hop_length 256: .* n_fft even"),
+    ({"n_fft": True, "hop_length": True}, "n_fft True and hop_length True: "),
+    ({"win_length": 513}, "win_length 513: a whole number of samples is expected, at most n_fft, which is 512"),
+    ({"win_length": 0}, "win_length 0: "),
+    ({"win_length": 400.0}, "win_length 400.0: "),
     ({"window": "hanning-ish"}, "window 'hanning-ish': not known to scipy.signal.get_window"),
     ({"window": "sqrt_"}, "window 'sqrt_': not known"),
-    ({"window": 3}, "window 3: not known"),
-    ({"center": "yes"}, "center 'yes': true or false is expected"),
-    ({"pad_mode": "mirror"}, "unknown pad_mode 'mirror'; known: constant, reflect"),
+    ({"window": "kaiser"}, "window 'kaiser': not known"),  # SciPy's takes a parameter
+    ({"window": 8.6}, "window 8.6: not known"),
+    ({"window": ["hann"]}, r"window \['hann'\]: not known"),
+    ({"window": "sqrt_flattop"}, "window 'sqrt_flattop': the window has negative values and no square root"),
+    ({"window": "exponential"}, "window 'exponential' of 512 samples and hop_length 256: .* cannot be inverted"),
+    ({"center": 1}, "center 1: true or false is expected"),
+    ({"center": "no"}, "center 'no': "),
+    ({"pad_mode": "zeros"}, "pad_mode 'zeros': constant or reflect is expected"),
+    ({"pad_mode": ["reflect"]}, r"pad_mode \['reflect'\]: "),
 ])
 def test_arguments_that_make_no_transform(arguments, message):
     with pytest.raises(UserError, match=message):
