@@ -62,10 +62,9 @@ def test_gradients_are_the_same(torch_networks):
     """Of the losses that are trained on; kernels at the networks' far end, so that all between has its gradient too."""
     import tensorflow as tf
 
-    from se_keras import models
-    from se_keras import losses
-from se_keras.enhancers.magnitude_mask import MaskEnhancer
-from se_keras.training.objective import objective_model
+    from se_keras import losses, models
+    from se_keras.enhancers.magnitude_mask import MaskEnhancer
+    from se_keras.training.objective import objective_model
 
     noisy, clean, mask = pair_of_spectra(40, 40)
     magnitudes = [np.sqrt(np.square(spectrum).sum(-1)) for spectrum in (noisy, clean)]
