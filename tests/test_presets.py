@@ -35,9 +35,9 @@ def blstm(tmp_path_factory):
 
 def tune(trained, blstm, name, out, iterations, *more):
     """The preset with all its flags but for the sizes; returns the run's history."""
-    finetune.main(list(map(str, ["--preset", name, "--data", trained / "data", "--enhancer", blstm, "--out", out, "--quality-args",
-                                 json.dumps(SMALL[name]), "--round", 2, "--sample", 2, "--iterations", iterations, "--validate-every", 2,
-                                 "--workers", 1, *more])))
+    finetune.main(list(map(str, ["--preset", name, "--data", trained / "data", "--enhancer", blstm, "--out", out, "--turns",
+                                 json.dumps({"quality_args": SMALL[name], "round": 2, "sample": 2}), "--iterations", iterations,
+                                 "--validate-every", 2, "--workers", 1, *more])))
     return pd.read_csv(out / "history.csv")
 
 
@@ -63,8 +63,8 @@ def test_a_metricgan_preset_trains_and_goes_on_as_if_it_had_not_stopped(name, tr
 
 
 def test_the_networks_of_the_presets_are_those_of_the_constants():
-    assert json.loads(json.dumps(METRICGAN_PLUS)) == preset("metricgan-plus")["quality-args"]
-    assert {**SMALL["metricgan"], **preset("metricgan")["quality-args"]} == SMALL["metricgan"]
+    assert json.loads(json.dumps(METRICGAN_PLUS)) == preset("metricgan-plus")["turns"]["quality_args"]
+    assert {**SMALL["metricgan"], **preset("metricgan")["turns"]["quality_args"]} == SMALL["metricgan"]
 
 
 def test_scores_of_two_kinds_do_not_fit_into_one_figure(trained, blstm, tmp_path, capsys):
@@ -76,19 +76,19 @@ def test_scores_of_two_kinds_do_not_fit_into_one_figure(trained, blstm, tmp_path
 def test_what_a_trained_quality_net_makes_pointless_falls_away(capsys):
     """The rest of the preset stays: MetricGAN+'s turns around the shipped Quality-Net."""
     args = finetune.arguments(["--preset", "metricgan-plus", "--quality-net", "quality-net"])
-    assert "a trained --quality-net: of --preset metricgan-plus, --quality-args, --target, --mapping, --input fall away" in (
-        capsys.readouterr().out)
+    assert ("a trained --quality-net: of --preset metricgan-plus, --target, --turns quality_args, --turns mapping, --turns input fall away"
+            in capsys.readouterr().out)
     assert (args.quality_args, args.target, args.mapping, args.input) == ({}, None, "range", "mask")
     assert (args.update, args.round, args.quality_rate, args.model_args["sigmoid"]) == ("replay", 100, 5e-4, "learnable")
 
 
 def test_what_frozen_makes_pointless_falls_away(capsys):
     args = finetune.arguments(["--preset", "metricgan", "--quality-net", "quality-net", "--update", "frozen"])
-    assert "--update frozen: of --preset metricgan, --round, --sample" in capsys.readouterr().out
+    assert "--update frozen: of --preset metricgan, --turns round, --turns sample" in capsys.readouterr().out
     assert args.stages is None and args.siblings == 2 and args.learning_rate == 1e-3
     with pytest.raises(SystemExit):
-        cli.run(lambda: finetune.arguments(["--preset", "metricgan", "--quality-net", "quality-net", "--input", "wave"]))
-    assert "a trained --quality-net makes --input pointless" in capsys.readouterr().err
+        cli.run(lambda: finetune.arguments(["--preset", "metricgan", "--quality-net", "quality-net", "--turns", '{"input": "wave"}']))
+    assert "a trained --quality-net makes --turns input pointless" in capsys.readouterr().err
 
 
 def test_a_default_sample_is_cut_to_a_short_round():
@@ -101,7 +101,7 @@ def test_a_quality_net_left_by_a_fine_tuning_knows_which_function_it_learned(tra
     monkeypatch.chdir(tmp_path)
     common = ["--data", trained / "data", "--enhancer", trained / "mse", "--iterations", 2, "--validate-every", 2, "--workers", 1]
     finetune.main(list(map(str, [*common, "--quality-net", "new", "--update", "alternating", "--target", "levels_of_mine:level[0,1]",
-                                 "--round", 2, "--sample", 2, "--batch", 2, "--quality-args", '{"filters": [[2, 5]]}',
+                                 "--batch", 2, "--turns", '{"round": 2, "sample": 2, "quality_args": {"filters": [[2, 5]]}}',
                                  "--out", tmp_path / "run"])))
     card = tmp_path / "run" / "quality-net" / "config.json"
     config = json.loads(card.read_text())
