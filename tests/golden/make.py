@@ -7,7 +7,9 @@ made of it are made again, by the same packages, from the synthetic signals:
 - *.h5, keras2_io.npz: the three reference networks by tf_keras (the Keras 2 API), with a few units and random weights.
   tf_keras has to give what FOLDER holds for the networks of full size, too.
 
-It needs tests/requirements.txt. The h5 files differ from one run to the next in nothing but HDF5's book-keeping.
+- dccrn_tiny_E.npz, tfgridnet_dl_tiny.npz: FOLDER's weights, of PyTorch; outputs by networks.py, which has to give what FOLDER holds.
+
+It needs tests/requirements.txt.
 """
 
 import json
@@ -19,6 +21,7 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import librosa
+import networks
 import numpy as np
 import scipy.signal
 import tf_keras
@@ -66,6 +69,16 @@ def main(source):
         for x, keys in pairs.items():
             io |= dict(zip(keys, as_list(network(inputs[x])), strict=True))
     np.savez_compressed(HERE / "keras2_io.npz", **{key: np.asarray(value, np.float32) for key, value in io.items()})
+
+    for name, forward, samples in (("dccrn_tiny_E", networks.dccrn, 4800), ("tfgridnet_dl_tiny", networks.tf_gridnet, 4000)):
+        golden = np.load(source / f"{name}.npz")
+        weights = {key: golden[key] for key in golden.files if key.startswith("w/")}
+        exact = {key.removeprefix("w/"): array.astype(np.float64) for key, array in weights.items()}
+        for key, value in forward(golden["x"], exact).items():
+            np.testing.assert_allclose(value, golden[key], atol=5e-6 * np.abs(golden[key]).max(), err_msg=key)
+        x = signals["synth1_noisy"][None, 16_000:16_000 + samples]
+        made = {key: value.astype(np.float32) for key, value in forward(x, exact).items()}
+        np.savez_compressed(HERE / f"{name}.npz", **weights, x=x, **made)
 
 
 # --- MetricGAN's features --------------------------------------------------------------------------------------------------------

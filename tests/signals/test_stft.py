@@ -137,8 +137,8 @@ def test_dccrn_has_its_frames():
     assert DCCRN.frames(48_000) == 483 and DCCRN.samples(483) == 48_000
 
 
-def test_dccrn_has_its_spectrum(shared):
-    tiny = np.load(shared / "golden" / "dccrn_tiny_E.npz")
+def test_dccrn_has_its_spectrum(golden):
+    tiny = np.load(golden / "dccrn_tiny_E.npz")
     expected = np.stack(np.split(tiny["stft"][0], 2), axis=-1).transpose(1, 0, 2)
     np.testing.assert_allclose(stft(tiny["x"][0], DCCRN), expected, atol=1e-6 * np.abs(expected).max())
 
