@@ -167,6 +167,8 @@ def read_pair(degraded, reference, notes):
     for path in filter(None, (degraded, reference)):
         wave, rate = audio.read_any_rate(path)
         waves.append(audio.resample(wave, rate, audio.SAMPLE_RATE))
+        if doubt := audio.doubt(path):
+            print(f"note: {path}: {doubt}", file=sys.stderr)
         if rate != audio.SAMPLE_RATE:
             notes[f"resampled from {rate} to {audio.SAMPLE_RATE} Hz, the rate of every score here"] += 1
     if reference is None:

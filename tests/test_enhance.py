@@ -90,6 +90,7 @@ def test_outputs_that_cannot_be(folder, tmp_path):
     sf.write(tmp_path / "other" / "a.wav", np.zeros(100), 16_000)
     for inputs, out, message in (
             ([tmp_path / "missing.wav"], "out", "missing.wav: no such file or folder"),
+            ([tmp_path / "missing.wav"], "out.wav", "missing.wav: no such file or folder"),
             ([tmp_path / "empty"], "out", "without audio files"),
             ([folder], "out.wav", "a folder is expected"),
             ([folder], "given/a.wav", "a folder is expected"),
@@ -124,6 +125,18 @@ def test_a_gain_against_clipping_is_said(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(enhance, "load_system", lambda name: Louder())
     assert enhance.main([str(folder / "a.wav"), "--out", str(tmp_path / "out")]) == 0
     assert "scaled by -6.0 dB, or it would clip" in capsys.readouterr().out  # 20 log10(1/2)
+
+
+def test_half_an_ogg_file_is_said(folder, tmp_path, capsys):
+    sf.write(folder / "half.ogg", noisy_speech(10.0), 16_000)
+    (folder / "half.ogg").write_bytes((folder / "half.ogg").read_bytes()[:30_000])
+    for script in (enhance.main, score.main):
+        flags = ["--out", str(tmp_path / "out.wav"), "--enhancer", "wiener"] if script is enhance.main else ["--quality-net", "none"]
+        inputs = [str(folder / "half.ogg")] if script is enhance.main else [
+            "--degraded", str(folder / "half.ogg"), "--reference", str(folder / "half.ogg")]
+        assert script([*inputs, *flags]) == 0
+        said = capsys.readouterr()
+        assert "the end is missing, or was never marked" in said.out + said.err
 
 
 def test_ctrl_c_keeps_what_is_done(folder, tmp_path, monkeypatch, capsys):
