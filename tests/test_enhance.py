@@ -192,8 +192,30 @@ def test_a_table_with_predictions_and_mean(pair, monkeypatch, capsys):
     sf.write(reference.with_name("two.wav"), clean, 16_000)
     monkeypatch.setattr(pretrained, "load_quality_net", lambda name: Predictor())
     assert score.main(["--degraded", str(degraded.parent), "--reference", str(reference.parent)]) == 0
-    out = capsys.readouterr().out
-    assert all(word in out for word in ("predicted", "raw P.862", "PESQ wb", "STOI", "SI-SDR", "one.wav", "two.flac", "mean"))
+    above, names, rule, one, two, mean = capsys.readouterr().out.splitlines()
+    assert above.split() == ["PESQ", "PESQ", "PESQ", "SI-SDR", "predicted", "predicted"]
+    assert names.split() == ["degraded", "raw", "nb", "wb", "STOI", "ESTOI", "(dB)", "PESQ", "raw", "PESQ", "nb"]
+    assert [line.split()[0] for line in (one, two, mean)] == ["one.wav", "two.flac", "mean"]
+    assert one.split()[1] == f"{metrics.get('pesq_raw').function(clean, noisy):.2f}"
+
+
+def test_the_table_of_several_pairs_is_100_wide(pair, monkeypatch):
+    """All that the shipped Quality-Nets give fits side by side; with more, a second table goes below. Long names lose their middle."""
+    sums = [targets.parse("pesq_raw:0.5,covl:0.25,stoi:0.25"), targets.parse("pesq_wb:0.5,stoi:0.5")]
+    measured = dict.fromkeys((*metrics.DEFAULT, "covl", *(target.text for target in sums[:1])), 1.234) | {"si_sdr": -10.123}
+    predicted = dict.fromkeys(("pesq_raw", "pesq_nb", sums[0].text), 1.234)
+    names = ["1355-39947-0000-0000_pink_noise_-10dB.wav", "1355-39947-0000-0001_pink_noise_-10dB.wav", "b.wav"]
+    rows = [{"degraded": f"in/{name}", "reference": "r", **measured, **{f"predicted_{name}": value for name, value in predicted.items()},
+             "error": None} for name in names]
+    lines = score.as_table(rows, sums[:1]).splitlines()
+    assert len(lines) == 3 + 4 + 1 and max(map(len, lines)) <= 100
+    assert [line.split()[:2] for line in lines[3:7]] == [["1", "1355-...dB.wav"], ["2", "1355-...dB.wav"], ["3", "b.wav"], ["mean", "1.23"]]
+    assert lines[-1] == "sum: 0.5 PESQ raw + 0.25 COVL + 0.25 STOI, 0 to 1"
+    for row in rows:
+        row |= {f"predicted_without_reference_{name}": 2.0 for name in ("pesq_raw", "pesq_nb")} | {f"predicted_{sums[1].text}": 0.5}
+    lines = score.as_table(rows, sums).splitlines()
+    assert max(map(len, lines)) <= 100 and "sum 1: 0.5 PESQ raw" in lines[-2] and "sum 2: 0.5 PESQ wb + 0.5 STOI" in lines[-1]
+    assert sum(line.startswith("3 b.wav") for line in lines) == 2 and sum("without ref." in line for line in lines) == 1
 
 
 def test_both_shipped_quality_nets_predict_beside_what_is_measured(pair, capsys):
@@ -208,10 +230,12 @@ def test_both_shipped_quality_nets_predict_beside_what_is_measured(pair, capsys)
     assert row[target.text] == pytest.approx(float(target.to_score(row)), abs=1e-6)
     assert 0 < row["predicted_" + target.text] < 1 and row["predicted_" + target.text] == pytest.approx(row[target.text], abs=0.2)
     assert score.main(files) == 0
-    lines = {line[:50].strip(): line[50:].split() for line in capsys.readouterr().out.splitlines()}
-    assert lines["one.wav"] == ["predicted", "measured"]
-    assert lines[target.label] == [f"{row[prefix + target.text]:.3f}" for prefix in ("predicted_", "")]
-    assert lines["raw P.862 PESQ"] == [f"{row[prefix + 'pesq_raw']:.3f}" for prefix in ("predicted_", "")]
+    printed = capsys.readouterr().out.splitlines()
+    lines = {line[:10].strip(): line[10:].split() for line in printed}
+    assert lines["one.wav"] == ["measured", "predicted"]
+    assert lines["sum"] == [f"{row[prefix + target.text]:.3f}" for prefix in ("", "predicted_")]
+    assert printed[-1] == "sum: 0.5 PESQ raw + 0.25 COVL + 0.25 STOI, 0 to 1"
+    assert lines["PESQ raw"] == [f"{row[prefix + 'pesq_raw']:.3f}" for prefix in ("", "predicted_")]
     assert lines["STOI"] == [f"{row['stoi']:.3f}"]
 
 
@@ -236,13 +260,43 @@ def test_what_cannot_be_measured_is_predicted(pair, monkeypatch, capsys):
     assert "note: gone:loudness[0,1] is predicted, and not measured: metric 'gone:loudness[0,1]': there is no module gone" in said.err
 
 
-def test_two_quality_nets_that_predict_the_same_are_refused(pair, monkeypatch):
+class Deaf(Predictor):
+    """The same of a network that needs no reference."""
+
+    needs_reference = False
+
+    def predict_waves(self, pairs):
+        return [0.25 for _ in pairs]
+
+
+def test_both_kinds_of_quality_net_stand_in_one_table(pair, monkeypatch, capsys):
+    """The one that compares and the one that does not both predict raw PESQ of one pair."""
     degraded, reference, _, _ = pair
-    with pytest.raises(UserError, match="quality-net and quality-net-2018 both predict pesq_raw; name one of them"):
-        score.main(["--degraded", str(degraded), "--reference", str(reference), "--quality-net", "quality-net", "quality-net-2018"])
-    monkeypatch.setattr(pretrained, "read_card", lambda name, kinds: {"network": "quality_net", "target": targets.parse(name).to_config()})
-    with pytest.raises(UserError, match="pesq_raw and pesq_nb both predict pesq_nb"):  # which follows from raw PESQ
-        score.quality_nets(["pesq_raw", "pesq_nb"], reference)
+    found = {"quality-net": Predictor(), "quality-net-2018": Deaf()}
+    monkeypatch.setattr(pretrained, "load_quality_net", found.__getitem__)
+    asked = ["--degraded", str(degraded), "--reference", str(reference), "--quality-net", *found]
+    assert score.main([*asked, "--json"]) == 0
+    row, = json.loads(capsys.readouterr().out)["pairs"]
+    assert row["predicted_pesq_raw"] == pytest.approx(np.log10(1.09), abs=0.01)
+    assert row["predicted_without_reference_pesq_raw"] == 0.25
+    assert row["predicted_without_reference_pesq_nb"] == raw_to_nb(0.25)
+    assert score.main(asked) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split(maxsplit=3)[1:] == ["measured", "predicted", "predicted without reference"]
+    assert lines[2].split()[2:] == [
+        f"{row[name]:.3f}" for name in ("pesq_raw", "predicted_pesq_raw", "predicted_without_reference_pesq_raw")]
+
+
+def test_two_quality_nets_that_predict_the_same_are_refused(pair, monkeypatch):
+    _, reference, _, _ = pair
+    assert score.quality_nets(["quality-net", "quality-net-2018"], reference) == ["quality-net", "quality-net-2018"]
+    for network in ("quality_net", "quality_net_2018"):
+        monkeypatch.setattr(pretrained, "read_card", lambda name, kinds, network=network: {
+            "network": network, "target": targets.parse(name).to_config()})
+        with pytest.raises(UserError, match="pesq_raw and pesq_raw both predict pesq_raw; name one of them"):
+            score.quality_nets(["pesq_raw", "pesq_raw"], reference)
+        with pytest.raises(UserError, match="pesq_raw and pesq_nb both predict pesq_nb"):  # which follows from raw PESQ
+            score.quality_nets(["pesq_raw", "pesq_nb"], reference)
 
 
 @pytest.mark.parametrize("gain_db", (-20, 20))
@@ -273,16 +327,29 @@ def test_what_has_no_score_says_why(tmp_path, capsys):
     for name, wave in (("silent", np.zeros(16_000)), ("clean", speech_like(1)), ("short", speech_like(1)[8_000:10_000])):
         sf.write(tmp_path / f"{name}.wav", wave, 16_000)
 
-    def scored(degraded, reference):
+    def scored(degraded, reference, code):
         assert score.main(["--degraded", str(tmp_path / degraded), "--reference", str(tmp_path / reference), "--json",
-                           "--quality-net", "none"]) == 0
-        return json.loads(capsys.readouterr().out)["pairs"][0]
+                           "--quality-net", "none"]) == code
+        said = capsys.readouterr()
+        assert ("error: not one score could be measured: " in said.err) == (code == 2)
+        return json.loads(said.out)["pairs"][0]
 
-    row = scored("silent.wav", "clean.wav")
+    row = scored("silent.wav", "clean.wav", 2)
     assert row["pesq_raw"] is None and "digital silence" in row["error"]
-    row = scored("short.wav", "short.wav")
+    row = scored("short.wav", "short.wav", 0)
     assert row["pesq_wb"] is None and "1/4 s" in row["error"]
     assert row["si_sdr"] is None  # infinite for identical signals: JSON has no infinity
+
+
+@pytest.mark.parametrize("wave, reason", [(np.zeros(16_000), "digital silence"), (speech_like(1)[8_000:8_100], "shorter than 1/4 s")])
+def test_what_cannot_be_predicted_without_a_reference_ends_in_2(tmp_path, monkeypatch, capsys, wave, reason):
+    monkeypatch.setattr(pretrained, "load_quality_net", lambda name: Deaf())
+    sf.write(tmp_path / "bad.wav", wave, 16_000)
+    assert score.main(["--degraded", str(tmp_path / "bad.wav")]) == 2
+    said = capsys.readouterr()
+    assert "error: not one score could be predicted: " in said.err and reason in said.err and "bad.wav" in said.out
+    sf.write(tmp_path / "good.wav", speech_like(1), 16_000)
+    assert score.main(["--degraded", str(tmp_path)]) == 0
 
 
 def test_silence_is_not_predicted():
