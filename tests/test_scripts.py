@@ -148,7 +148,7 @@ def test_the_report(root, said):
     assert scores[["pesq_raw", "pesq_wb", "stoi", "si_sdr", "predicted"]].notna().all(axis=None)
     assert "tuned - mse" in said["test"] and f"report: {root / 'report'}" in said["test"]
     assert {path.name for path in (root / "report" / "figures").iterdir()} == {"labels.png", "predicted.png", "gain.png",
-                                                                             "spectrograms.png"}
+                                                                             "spectrograms.png", "spectrograms_hard.png"}
 
 
 def test_a_run_is_shipped_with_its_card(root, tmp_path, monkeypatch, capsys):
