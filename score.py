@@ -63,7 +63,9 @@ def main(argv=None):
     for note, count in notes.items():
         print(f"note: {count} of {(1 if args.reference is None else 2) * len(pairs)} files {note}", file=sys.stderr)
     if rows:
-        print(json.dumps(as_json(rows, names), indent=2) if args.json else as_table(rows, [predictor.target for predictor in predictors]))
+        biases = known_biases(names) if args.reference is None else {}
+        print(json.dumps(as_json(rows, names, biases), indent=2) if args.json else
+              "\n".join([as_table(rows, [predictor.target for predictor in predictors]), *(in_words(*item) for item in biases.items())]))
         if not any(scored(row) for row in rows):
             failed.append(f"not one score could be {'predicted' if args.reference is None else 'measured'}: {rows[0]['error']}")
     for error in failed:
@@ -100,6 +102,27 @@ def quality_nets(given, reference):
                 raise UserError(f"{predicts[what, hears]} and {name} both predict {what}; name one of them")
             predicts[what, hears] = name
     return names
+
+
+def known_biases(names):
+    """{Quality-Net: how much too high it predicts on average, {kind of speech: float}} of those whose cards say so.
+
+    A card has the systems apart; here all that enhance are one kind.
+    """
+    found = {}
+    for name in names:
+        bias = pretrained.read_card(name).get("bias", {})
+        enhanced = [value for system, value in bias.items() if system not in ("data", "noisy")]
+        kinds = {"noisy": bias.get("noisy"), "enhanced": sum(enhanced) / len(enhanced) if enhanced else None}
+        if known := {kind: value for kind, value in kinds.items() if value is not None}:
+            found[name] = known
+    return found
+
+
+def in_words(name, bias):
+    """A bias as a sentence."""
+    said = " and ".join(f"{kind} speech {abs(value):.2f} too {'low' if value < 0 else 'high'}" for kind, value in bias.items())
+    return f"{name}: on validation it predicts {said} on average, single recordings further off either way"
 
 
 def measurable(predictors):
@@ -252,13 +275,13 @@ def means(rows):
     return {name: float(np.mean(found)) if found else None for name, found in values.items()}
 
 
-def as_json(rows, quality_nets):
-    """What --json prints: infinite scores (SI-SDR of identical signals) become null, which JSON can say."""
+def as_json(rows, quality_nets, biases):
+    """What --json prints; infinite scores (SI-SDR of identical signals) become null, which JSON can say."""
     def finite(value):
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
     pairs = [{name: finite(value) for name, value in row.items()} for row in rows]
-    return {"quality_net": quality_nets, "pairs": pairs, "mean": means(rows)}
+    return {"quality_net": quality_nets, **({"bias": biases} if biases else {}), "pairs": pairs, "mean": means(rows)}
 
 
 def as_table(rows, targets=()):

@@ -352,6 +352,23 @@ def test_what_cannot_be_predicted_without_a_reference_ends_in_2(tmp_path, monkey
     assert score.main(["--degraded", str(tmp_path)]) == 0
 
 
+def test_the_bias_on_the_card_is_said_without_a_reference(pair, monkeypatch, capsys):
+    degraded, reference, _, _ = pair
+    card = {**pretrained.read_card("quality-net-2018"), "bias": {"data": "valid", "noisy": -0.034, "blstm-mse": 0.1, "blstm-qnet": 0.2}}
+    monkeypatch.setattr(pretrained, "load_quality_net", lambda name: Deaf())
+    monkeypatch.setattr(pretrained, "read_card", lambda name, kinds=None: card)
+    assert score.main(["--degraded", str(degraded)]) == 0
+    sentence = "quality-net-2018: on validation it predicts noisy speech 0.03 too low and enhanced speech 0.15 too high on average"
+    assert sentence in capsys.readouterr().out
+    assert score.main(["--degraded", str(degraded), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["bias"] == {"quality-net-2018": {"noisy": -0.034, "enhanced": pytest.approx(0.15)}}
+    assert score.main(["--degraded", str(degraded), "--reference", str(reference), "--quality-net", "quality-net-2018"]) == 0
+    assert "too high" not in capsys.readouterr().out
+    del card["bias"]
+    assert score.main(["--degraded", str(degraded)]) == 0
+    assert "too high" not in capsys.readouterr().out
+
+
 def test_silence_is_not_predicted():
     row = score.score(np.zeros(16_000, np.float32), speech_like(1), [Predictor()])
     assert row["predicted_pesq_raw"] is None and row["predicted_pesq_nb"] is None and "digital silence" in row["error"]

@@ -267,7 +267,8 @@ def _about_rows(summary):
     return (f"{note}{summary['utterances']:,} utterances from {summary['clean_utterances']:,} clean ones of "
             f"{summary['speakers']:,} speakers. Averages are over utterances;\n"
             "95% intervals by a cluster bootstrap over clean utterances (mixtures of one sentence are not independent)\n"
-            "and over speakers.\n")
+            "and over speakers.\n"
+            f"On the command line {', '.join(f'{LABELS.get(name, name)} is `{name}`' for name in summary['averages'])}.\n")
 
 
 def _notes(summary):
