@@ -156,6 +156,14 @@ def json_object(text):
     return value
 
 
+class MergeJson(argparse.Action):
+    """An argparse action of a JSON flag: its keys are set over those that a preset, or the flag before it, gave."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        before = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, {**(before if isinstance(before, dict) else {}), **values})
+
+
 def parse(parser, subparsers, argv):
     """Parse twice where a preset is named: its values become the defaults of the command that was given.
 

@@ -4,8 +4,8 @@ import hashlib
 import json
 from pathlib import Path
 
-from se_keras import backend, models
-from se_keras.enhancers.magnitude_mask import MaskEnhancer, Noisy
+from se_keras import backend, enhancers, models
+from se_keras.enhancers.base import Noisy
 from se_keras.errors import UserError
 from se_keras.judges import targets
 from se_keras.signals.stft import Stft
@@ -171,9 +171,24 @@ def load_system(name):
         from se_keras.enhancers.wiener import Wiener
 
         return Wiener()
-    check_mask_networks([name])
-    network, card = load(name)
-    return MaskEnhancer(network, Stft(**card["stft"]), card["name"])
+    return load_enhancer(name)[0]
+
+
+def load_enhancer(name, **overrides):
+    """An enhancer of its family, by the name of a model.
+
+    Args:
+        name, overrides: as `load`.
+
+    Returns:
+        `(enhancers.base.Enhancer, card dict)`.
+
+    Raises:
+        UserError: as `load`; or a Quality-Net.
+    """
+    check_enhancers([name])
+    network, card = load(name, **overrides)
+    return enhancers.family(card.get("family"))(network, Stft(**card["stft"]), card["name"]), card
 
 
 def load_quality_net(name=DEFAULT_QUALITY_NET, **overrides):
@@ -210,12 +225,12 @@ def check_stft(name, config, of):
         raise UserError(f"{name} has the STFT {theirs}, {of} has {config.to_config()}; both must have one")
 
 
-def check_mask_networks(names):
-    """See, before any long work, that each name is a mask network's.
+def check_enhancers(names):
+    """See, before any long work, that each name is an enhancer's.
 
     Raises:
         UserError: an unknown name, or a Quality-Net.
     """
     for name in names:
-        if (card := read_card(name))["network"] not in models.MASK_NETWORKS:
+        if (card := read_card(name))["network"] in models.QUALITY_NETWORKS:
             raise UserError(f"{name} is a {card['network']}, which scores speech; an enhancer is expected here")

@@ -11,11 +11,11 @@ from se_keras.mixtures import manifest
 from se_keras.scoring.scores import CLEAN, NOISY, clean_job, mixture_job, recipe, summarise_errors, wave_job
 from se_keras.signals import mixing
 from se_keras.signals.audio import SAMPLE_RATE
-from se_keras.signals.stft import istft, magnitude, stft
+from se_keras.signals.stft import istft, stft
 
 KINDS = ("noisy", "enhanced", "perturbed", "clean")
 CHUNK = 32  # utterances enhanced in one go
-PERTURBATION = 1  # to be raised when `perturb` draws other masks: kept labels would be of the old ones
+PERTURBATION = 1  # to be raised when `perturbation.perturb` draws other masks: kept labels would be of the old ones
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Pair:
 
     Attributes:
         row: manifest row, cut to the piece that is used.
-        kind: "noisy", "enhanced", "perturbed" (`perturb`) or "clean" (the clean speech itself).
+        kind: "noisy", "enhanced", "perturbed" (`perturbation.perturb`) or "clean" (the clean speech itself).
         enhancer: index into the list of enhancers, where one is needed.
         variant: number of the perturbation; each is another one.
     """
@@ -39,8 +39,8 @@ class Pair:
         return f"{self.row.id} ({self.kind}{self.variant or ''})"
 
     @property
-    def masked(self):
-        """Whether an enhancer's mask has part in it."""
+    def processed(self):
+        """Whether an enhancer has part in it."""
         return self.kind in ("enhanced", "perturbed")
 
 
@@ -50,7 +50,7 @@ def diet(rows, enhancers, perturbed=0, snr_raise=0.0, clean_share=0.05, crop_s=N
     Args:
         rows: manifest rows.
         enhancers: how many enhancers there are; each row is enhanced once by each.
-        perturbed: how many pairs a row more, each with a perturbed mask of an enhancer drawn at random (`perturb`).
+        perturbed: how many pairs a row more, each a perturbed output of an enhancer drawn at random (`perturbation.perturb`).
         snr_raise: as `raise_snr`.
         clean_share: clean pairs per row.
         crop_s: each mixture is cut to one fixed random piece of this many seconds, so that its label is measured once; None for whole.
@@ -93,133 +93,103 @@ def _rng(row, seed):
     return np.random.default_rng([seed, *hashlib.sha256(row.id.encode()).digest()])
 
 
-def perturb(mask, ideal, rng):
-    """A mask as the enhancer might estimate it some updates from now: what Quality-Net must know to point in the right direction.
-
-    Quality-Net's gradient is of use only where it has seen how the true score answers to a small change of the mask. With z
-    the logit of the mask,
-
-        z' = s(f) z + b(f) + d(t, f),    mask' = (1 - w) sigmoid(z') + w ideal,
-
-    where s and b are smooth random curves over frequency (what other weights of the last layer do), d is a random field that is
-    smooth over some 16 frames and 32 bins (what other weights before it do), and w, in every second mask, a share of the
-    ideal mask up to 0.3 (where training should lead). One strength in 0 .. 1 scales s, b and d together.
+def pair_recipe(pair, enhancers, config):
+    """The score cache's key of a pair (`scores.recipe`).
 
     Args:
-        mask: float32 `(frames, bins)` in [0, 1].
-        ideal: ideal amplitude mask, likewise.
-        rng: numpy Generator.
-
-    Returns:
-        float32 `(frames, bins)` in [0, 1].
+        pair: `Pair`.
+        enhancers: the `Enhancer`s.
+        config: STFT of the judge. A perturbation is drawn in it where an enhancer has another.
     """
-    frames, bins = mask.shape
-    strength = rng.uniform()
-    slope = np.exp(0.5 * strength * _curve(bins, rng))
-    shift = 1.5 * strength * _curve(bins, rng)
-    across_frames, across_bins = _hats(frames, 16), _hats(bins, 32)
-    field = across_frames @ rng.standard_normal((across_frames.shape[1], across_bins.shape[1])) @ across_bins.T
-    share = rng.uniform(0, 0.3) if rng.random() < 0.5 else 0.0
-    clipped = np.clip(mask, 1e-4, 1 - 1e-4)
-    logit = slope * np.log(clipped / (1 - clipped)) + shift + 1.5 * strength * field
-    return ((1 - share) / (1 + np.exp(-logit)) + share * ideal).astype(np.float32)
+    if not pair.processed:
+        return recipe(pair.row, {"noisy": NOISY, "clean": CLEAN}[pair.kind])
+    enhancer = enhancers[pair.enhancer]
+    if pair.kind == "enhanced":
+        return recipe(pair.row, enhancer.fingerprint)
+    elsewhere = "" if config == enhancer.config else f"@{config}"
+    return recipe(pair.row, f"{enhancer.fingerprint}~{PERTURBATION}.{pair.variant}{elsewhere}")
 
 
-def _curve(bins, rng):
-    """A smooth random curve over frequency, float64 `(bins,)`: five cosines, variance 1.6 on average."""
-    order = np.arange(5)
-    return np.cos(np.pi * np.linspace(0, 1, bins)[:, None] * order) @ (rng.standard_normal(5) / np.sqrt(1 + order))
-
-
-def _hats(count, spacing):
-    """Linear interpolation of knots `spacing` apart to `count` places: float64 `(count, knots)`."""
-    knots = np.arange(-(-count // spacing) + 1)
-    return np.maximum(0, 1 - np.abs(np.arange(count)[:, None] / spacing - knots))
-
-
-def pair_recipe(pair, enhancers):
-    """The score cache's key of a pair (`scores.recipe`)."""
-    system = enhancers[pair.enhancer].fingerprint if pair.masked else {"noisy": NOISY, "clean": CLEAN}[pair.kind]
-    return recipe(pair.row, f"{system}~{PERTURBATION}.{pair.variant}" if pair.kind == "perturbed" else system)
-
-
-def pair_masks(pairs, spectra, enhancers):
-    """The mask of each pair that has one; None for noisy and clean.
+def pair_estimates(pairs, spectra, enhancers, config):
+    """What an enhancer made of each pair that one has part in; None for noisy and clean.
 
     Args:
         pairs: list of `Pair`.
         spectra: (noisy, clean) spectrum of each, float32 `(frames, bins, 2)`.
-        enhancers: the `MaskEnhancer`s; each is run once on all its mixtures, a mixture of several pairs once.
+        enhancers: the `Enhancer`s; each is run once on all its mixtures, a mixture of several pairs once.
+        config: STFT of the spectra.
+
+    Returns:
+        list of estimates (`enhancers.base`).
     """
-    masks = [None] * len(pairs)
+    estimates = [None] * len(pairs)
     for number, enhancer in enumerate(enhancers):
         mine = {}
         for i, pair in enumerate(pairs):
-            if pair.masked and pair.enhancer == number:
+            if pair.processed and pair.enhancer == number:
                 mine.setdefault(pair.row, []).append(i)
         if mine:
-            estimated = enhancer.masks([magnitude(spectra[places[0]][0]) for places in mine.values()])
-            for mask, places in zip(estimated, mine.values(), strict=True):
+            made = enhancer.estimates([spectra[places[0]][0] for places in mine.values()], config)
+            for estimate, places in zip(made, mine.values(), strict=True):
                 for i in places:
-                    masks[i] = mask if pairs[i].kind == "enhanced" else _perturbed(pairs[i], mask, spectra[i], enhancers)
-    return masks
+                    estimates[i] = estimate
+                    if pairs[i].kind == "perturbed":
+                        seed = list(bytes.fromhex(pair_recipe(pairs[i], enhancers, config)))
+                        estimates[i] = estimate.perturbed(*spectra[i], np.random.default_rng(seed))
+    return estimates
 
 
-def _perturbed(pair, mask, spectra, enhancers):
-    noisy, clean = (magnitude(spectrum) for spectrum in spectra)
-    ideal = np.minimum(clean / np.maximum(noisy, 1e-8), 1.0)
-    return perturb(mask, ideal, np.random.default_rng(list(bytes.fromhex(pair_recipe(pair, enhancers)))))
-
-
-def jobs(pairs, enhancers):
+def jobs(pairs, enhancers, config):
     """The `scores.Job` of each pair, in order, its wave made when it is asked for.
 
     Args:
         pairs: list of `Pair`.
-        enhancers: the `MaskEnhancer`s, run on several mixtures at once.
+        enhancers: the `Enhancer`s, run on several mixtures at once.
+        config: STFT of the judge.
     """
     for start in range(0, len(pairs), CHUNK):
         chunk = pairs[start:start + CHUNK]
-        spectra = {row: None for row in (pair.row for pair in chunk if pair.masked)}
+        spectra = {row: None for row in (pair.row for pair in chunk if pair.processed)}
         for row in spectra:
-            spectra[row] = tuple(stft(wave, enhancers[0].config) for wave in mixing.pair(row))
+            spectra[row] = tuple(stft(wave, config) for wave in mixing.pair(row))
         seen = [spectra.get(pair.row) for pair in chunk]
-        recipes = [pair_recipe(pair, enhancers) for pair in chunk]
-        yield from jobs_of(chunk, seen, pair_masks(chunk, seen, enhancers), recipes, enhancers[0].config if enhancers else None)
+        recipes = [pair_recipe(pair, enhancers, config) for pair in chunk]
+        yield from jobs_of(chunk, seen, pair_estimates(chunk, seen, enhancers, config), recipes, config)
 
 
-def jobs_of(pairs, spectra, masks, recipes, config):
-    """As `jobs`, where the masks are known already (`pair_masks`), and the enhancers may be gone.
+def jobs_of(pairs, spectra, estimates, recipes, config):
+    """As `jobs`, where the estimates are known already (`pair_estimates`), and the enhancers may be gone.
 
     Args:
         pairs: list of `Pair`.
-        spectra: (noisy, clean) spectrum of each, float32 `(frames, bins, 2)`; only those of masked pairs are looked at.
-        masks: mask of each, float32 `(frames, bins)`, or None.
+        spectra: (noisy, clean) spectrum of each, float32 `(frames, bins, 2)`; only those of processed pairs are looked at.
+        estimates: estimate of each, or None.
         recipes: `pair_recipe` of each.
-        config: `Stft` of the spectra; None where there are none.
+        config: `Stft` of the spectra.
     """
-    for pair, spectrum, mask, known in zip(pairs, spectra, masks, recipes, strict=True):
-        if pair.masked:
-            wave = istft(spectrum[0] * mask[..., None], pair.row.used_samples, config)
+    for pair, spectrum, estimate, known in zip(pairs, spectra, estimates, recipes, strict=True):
+        if pair.processed:
+            wave = istft(estimate.spectrum(spectrum[0]), pair.row.used_samples, config)
             yield wave_job(pair.row, wave, recipe=known)
         else:
             yield mixture_job(pair.row) if pair.kind == "noisy" else clean_job(pair.row)
 
 
-def label(pairs, enhancers, scorer, target, description="labels"):
+def label(pairs, enhancers, scorer, target, config, description="labels"):
     """True scores of pairs, measured on waves: float32 `(len(pairs),)` in [0, 1], NaN where a metric refuses; the reasons are printed.
 
     Args:
         pairs: list of `Pair`.
-        enhancers: the `MaskEnhancer`s.
+        enhancers: the `Enhancer`s.
         scorer: `scores.Scorer` that measures `target.metrics`.
         target: `targets.Target`.
+        config: STFT of the judge.
         description: of the progress bar.
     """
-    results = scorer.lookup([pair_recipe(pair, enhancers) for pair in pairs])
+    results = scorer.lookup([pair_recipe(pair, enhancers, config) for pair in pairs])
     missing = [i for i, result in enumerate(results) if result is None]
     if missing:
-        made = jobs([pairs[i] for i in missing], enhancers)
+        made = jobs([pairs[i] for i in missing], enhancers, config)
         for i, result in zip(missing, scorer.score(made, desc=description, total=len(missing)), strict=True):
             results[i] = result
     for reason, count in summarise_errors(results).items():

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 
 from se_keras import files
-from se_keras.enhancers.magnitude_mask import MaskEnhancer
 from se_keras.errors import UserError
 from se_keras.scoring import evaluation
 from se_keras.signals import audio, mixing
@@ -20,7 +19,7 @@ class HonestValidation:
     all averages; and, where STOI must not fall, `allowed`: `true`, or not a number where it has fallen too far.
 
     Args:
-        network: the mask network that is trained.
+        enhancer: `Enhancer` that is trained.
         predictor: `QualityPredictor` around the Quality-Net that it is trained through.
         rows: validation rows.
         scorer: `scores.Scorer` that measures the target's metrics, and others beside.
@@ -28,8 +27,8 @@ class HonestValidation:
         start_stoi: where it began, of a run that goes on; None for what the first call finds.
     """
 
-    def __init__(self, network, predictor, rows, scorer, stoi_drop=None, start_stoi=None):
-        self.network, self.predictor, self.rows, self.scorer = network, predictor, rows, scorer
+    def __init__(self, enhancer, predictor, rows, scorer, stoi_drop=None, start_stoi=None):
+        self.enhancer, self.predictor, self.rows, self.scorer = enhancer, predictor, rows, scorer
         self.stoi_drop, self.start_stoi = stoi_drop, start_stoi
 
     def __call__(self):
@@ -48,7 +47,7 @@ class HonestValidation:
 
     def by_row(self):
         """(rows of scores, true, predicted) of each validation row."""
-        enhancer = MaskEnhancer(self.network, self.predictor.config)  # a new one each time: its fingerprint is of these weights
+        enhancer = self.enhancer.now()
         results = evaluation.score_system(self.rows, enhancer, self.scorer, progress=False)
         target = self.predictor.target
         true = [float(target.from_score(target.to_score(result))) for result in results]
@@ -70,7 +69,7 @@ class HonestValidation:
         gaps = self._sign() * (np.asarray(predicted) - np.asarray(true))
         known = np.flatnonzero(np.isfinite(gaps))
         worst = known[np.argsort(-gaps[known], kind="stable")[:count]]
-        enhancer = MaskEnhancer(self.network, self.predictor.config)
+        enhancer = self.enhancer.now()
         records = []
         for rank, number in enumerate(worst, start=1):
             row = self.rows[number]

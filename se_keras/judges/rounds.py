@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from se_keras.enhancers.magnitude_mask import MaskEnhancer, pad_frames
+from se_keras.enhancers.base import Enhancer, pad_frames
 from se_keras.errors import UserError
 from se_keras.judges import diet
 from se_keras.judges.history import Awaited, History
@@ -73,12 +73,12 @@ class Base:
     """The enhancer that fine-tuning begins from, and what Quality-Net could judge of it before its first round and is not to forget.
 
     Attributes:
-        enhancer: a `MaskEnhancer` of its own.
+        enhancer: an `Enhancer` of its own.
         pairs: list of `diet.Pair`, enhanced by it.
         scores: float32 array, one each.
     """
 
-    enhancer: MaskEnhancer
+    enhancer: Enhancer
     pairs: list = dataclasses.field(default_factory=list)
     scores: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.float32))
 
@@ -89,7 +89,7 @@ class QualityRounds:
     It trains its own copy of the network, and at the end of a turn moves the frozen one behind the enhancer towards it.
 
     Args:
-        network: the mask network that is fine-tuned.
+        enhancer: `Enhancer` that is fine-tuned.
         quality_net: compiled Quality-Net that learns.
         predictor: `surrogate.QualityPredictor` around the frozen one.
         feed: `dataset.Feed` that the enhancer trains on.
@@ -101,11 +101,12 @@ class QualityRounds:
         base: `Base`, of whose pairs each historical stage shows `sample` mixtures too; None for none, and no anchored turns.
     """
 
-    def __init__(self, network, quality_net, predictor, feed, scorer, turns, run, logger, base=None):
-        self.network, self.quality_net, self.predictor, self.feed, self.scorer = network, quality_net, predictor, feed, scorer
+    def __init__(self, enhancer, quality_net, predictor, feed, scorer, turns, run, logger, base=None):
+        self.enhancer, self.quality_net, self.predictor, self.feed, self.scorer = enhancer, quality_net, predictor, feed, scorer
         self.turns, self.folder, self.logger, self.base = turns, Path(run) / "quality-net", logger, base
-        self.history = History(Path(run) / "history", turns.history_pairs, feed.rows)
-        self.awaited = Awaited(Path(run) / "awaited", feed.rows) if turns.lag else None
+        made = enhancer.estimate_type(predictor.config)
+        self.history = History(Path(run) / "history", turns.history_pairs, made, feed.rows)
+        self.awaited = Awaited(Path(run) / "awaited", made, feed.rows) if turns.lag else None
         self._begun = {}  # of rounds that are to be learned yet: `_Current`, its scores on the way
         quality_net.optimizer.build(quality_net.trainable_variables)
 
@@ -144,7 +145,7 @@ class QualityRounds:
                 order = None
         scores = np.array([current.score(i) for i in range(len(current.pairs))], np.float32)
         if "historical" in self.turns.stages:
-            self.history.add(learned, current.pairs, current.masks, scores)
+            self.history.add(learned, current.pairs, current.estimates, scores)
         self._begun = {of: begun for of, begun in self._begun.items() if of > learned}  # they hold waves and spectra
         self._hand_over()
         self.logger.info("round %d: %d current pairs%s, %d in the history, Quality-Net's loss %s over %d updates, %.1f s waited for scores",
@@ -162,30 +163,31 @@ class QualityRounds:
             if len(rows) >= self.turns.sample:
                 break
             rows += self.feed.cut_rows(k)
-        enhancers = [MaskEnhancer(self.network, self.predictor.config)]  # a new one each round: its fingerprint is of these weights
+        enhancers, config = [self.enhancer.now()], self.predictor.config
         enhancers += [self.base.enhancer] if self.turns.anchored else []
         pairs = diet.diet(rows[:self.turns.sample], len(enhancers), seed=self.turns.seed + 1000 * (number + 1), **self.turns.diet)
         spectra = self._spectra(pairs)
-        masks = diet.pair_masks(pairs, spectra, enhancers)
-        recipes = [diet.pair_recipe(pair, enhancers) for pair in pairs]
+        estimates = diet.pair_estimates(pairs, spectra, enhancers, config)
+        recipes = [diet.pair_recipe(pair, enhancers, config) for pair in pairs]
         order = self._families(pairs, rng)
-        self._begun[number] = self._begin(pairs, spectra, masks, recipes, list(dict.fromkeys(np.concatenate(order).tolist())))
+        self._begun[number] = self._begin(pairs, spectra, estimates, recipes, list(dict.fromkeys(np.concatenate(order).tolist())))
         if self.awaited is not None:
-            self.awaited.add(number, pairs, masks, recipes, self.turns.lag)
+            self.awaited.add(number, pairs, estimates, recipes, self.turns.lag)
         return order
 
-    def _begin(self, pairs, spectra, masks, recipes, first_wanted):
+    def _begin(self, pairs, spectra, estimates, recipes, first_wanted):
         """The `_Current` of pairs, whose scoring begins, in the order given."""
         config = self.predictor.config
-        jobs = diet.jobs_of(*([of[i] for i in first_wanted] for of in (pairs, spectra, masks, recipes)), config)
+        jobs = diet.jobs_of(*([of[i] for i in first_wanted] for of in (pairs, spectra, estimates, recipes)), config)
         pending = {i: self.scorer.submit(job) for i, job in zip(first_wanted, jobs, strict=True)}
-        return _Current(pairs, masks, see(pairs, spectra, masks, config, self.predictor.representation), pending, self.predictor.target)
+        shown = see(pairs, spectra, estimates, config, self.predictor.representation)
+        return _Current(pairs, estimates, shown, pending, self.predictor.target)
 
     def _scored(self, number):
         """The `_Current` of a round that was begun; found on disk where that was before a restart, or has been learned already."""
         if number not in self._begun:
-            pairs, masks, recipes = self.awaited.get(number)
-            return self._begin(pairs, self._spectra(pairs), masks, recipes, range(len(pairs)))
+            pairs, estimates, recipes = self.awaited.get(number)
+            return self._begin(pairs, self._spectra(pairs), estimates, recipes, range(len(pairs)))
         return self._begun[number]
 
     def _families(self, pairs, rng):
@@ -195,7 +197,7 @@ class QualityRounds:
         """(pairs, what Quality-Net is shown of them, scores) of a share of the history and some of the base."""
         config, representation = self.predictor.config, self.predictor.representation
         drawn = draw(past, [(entry.round, entry.pair.row) for entry in past], round(self.turns.history_share * len(past)), rng)
-        pairs, masks, scores = ([of(entry) for entry in drawn] for of in (lambda e: e.pair, lambda e: e.mask(), lambda e: e.score))
+        pairs, estimates, scores = ([of(entry) for entry in drawn] for of in (lambda e: e.pair, lambda e: e.estimate(), lambda e: e.score))
         spectra = self._spectra(pairs)
         if self.base is not None and self.base.pairs:
             rows = [pair.row for pair in self.base.pairs]
@@ -203,9 +205,9 @@ class QualityRounds:
             chosen = draw(range(len(rows)), rows, share, rng)
             old = [self.base.pairs[i] for i in chosen]
             heard = self._spectra(old)
-            masks += diet.pair_masks(old, heard, [self.base.enhancer])
+            estimates += diet.pair_estimates(old, heard, [self.base.enhancer], config)
             pairs, spectra, scores = pairs + old, spectra + heard, scores + [self.base.scores[i] for i in chosen]
-        return pairs, see(pairs, spectra, masks, config, representation), np.array(scores, np.float32)
+        return pairs, see(pairs, spectra, estimates, config, representation), np.array(scores, np.float32)
 
     def _spectra(self, pairs):
         return [tuple(stft(wave, self.predictor.config) for wave in mixing.pair(pair.row)) for pair in pairs]
@@ -238,8 +240,8 @@ class QualityRounds:
 class _Current:
     """A round's pairs: what Quality-Net is shown of them, and their scores as they come."""
 
-    def __init__(self, pairs, masks, shown, pending, target):
-        self.pairs, self.masks, self.shown, self._pending, self._target = pairs, masks, shown, pending, target
+    def __init__(self, pairs, estimates, shown, pending, target):
+        self.pairs, self.estimates, self.shown, self._pending, self._target = pairs, estimates, shown, pending, target
         self.waited_s = 0.0
 
     def score(self, i):

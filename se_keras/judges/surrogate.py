@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from se_keras.enhancers.magnitude_mask import MaskEnhancer, pad_frames
+from se_keras.enhancers.base import pad_frames
 from se_keras.errors import UserError
 from se_keras.judges import targets
-from se_keras.judges.diet import CHUNK, Pair, label, pair_masks
+from se_keras.judges.diet import CHUNK, Pair, label, pair_estimates
 from se_keras.mixtures.feed import Feed
 from se_keras.report.statistics import agreement
 from se_keras.signals import mixing
@@ -25,11 +25,12 @@ class QualityFeed:
     Args:
         pairs: list of `diet.Pair`.
         scores: target of each, float32.
-        enhancers: `MaskEnhancer`s; frozen here, run on several batches at once.
+        enhancers: `Enhancer`s; frozen here, run on several batches at once.
         batch_size: pairs a batch, a multiple of `siblings`.
         config, seed: as `Feed`.
-        representation: "mask": enhanced is |N| (x) G(N) (equation 1); "wave": the magnitude of the resynthesised wave; "peak": that,
-            of noisy and clean speech too, the wave divided by its peak (the non-intrusive Quality-Net of 2018).
+        representation: of enhanced speech. "mask": the enhancer's own magnitude, |N| (x) G(N) of a mask (equation 1); "wave": the magnitude
+            of the resynthesised wave; "peak": that, of noisy and clean speech too, the wave divided by its peak (the non-intrusive
+            Quality-Net of 2018).
         siblings: pairs of one mixture a batch; of a mixture with fewer, some come twice.
     """
 
@@ -73,7 +74,7 @@ class QualityFeed:
             frames = batch["frame_mask"][mixture].sum()
             spectra.append((batch["noisy"][mixture, :frames], batch["clean"][mixture, :frames]))
         pairs = [self.pairs[indices[i]] for indices, _, i in places]
-        seen = see(pairs, spectra, pair_masks(pairs, spectra, self.enhancers), self.config, self.representation)
+        seen = see(pairs, spectra, pair_estimates(pairs, spectra, self.enhancers, self.config), self.config, self.representation)
         for _, indices, batch in group:
             mine, seen = seen[:len(indices)], seen[len(indices):]
             mask = np.repeat(batch["frame_mask"], self.siblings, axis=0)
@@ -83,35 +84,35 @@ class QualityFeed:
             yield {"degraded": degraded, "clean": clean, "frame_mask": mask, "score": self.scores[indices]}
 
 
-def see(pairs, spectra, masks, config=Stft(), representation="mask"):
+def see(pairs, spectra, estimates, config=Stft(), representation="mask"):
     """What Quality-Net is shown of pairs: a list of (degraded, clean) magnitudes, float32 `(frames, bins)` each.
 
     Args:
         pairs: list of `diet.Pair`.
         spectra: (noisy, clean) spectrum of each, float32 `(frames, bins, 2)`.
-        masks: mask of each, float32 `(frames, bins)`, or None where it has none (`diet.pair_masks`).
+        estimates: estimate of each, or None where no enhancer has part in it (`diet.pair_estimates`).
         config, representation: as `QualityFeed`.
     """
     shown = []
-    for pair, (noisy, clean), mask in zip(pairs, spectra, masks, strict=True):
+    for pair, (noisy, clean), estimate in zip(pairs, spectra, estimates, strict=True):
         if representation == "peak":
-            degraded = _of_unit_peak(clean if pair.kind == "clean" else noisy if mask is None else noisy * mask[..., None], config)
+            degraded = _of_unit_peak(clean if pair.kind == "clean" else noisy if estimate is None else estimate.spectrum(noisy), config)
         elif pair.kind == "clean":
             degraded = magnitude(clean)
-        elif mask is None:
+        elif estimate is None:
             degraded = magnitude(noisy)
         elif representation == "mask":
-            degraded = magnitude(noisy) * mask
+            degraded = estimate.magnitude(noisy)
         else:
-            samples = (len(noisy) - 1) * config.hop_length  # as layers.Resynthesis
-            degraded = magnitude(stft(istft(noisy * mask[..., None], samples, config), config))
+            samples = config.samples(len(noisy))  # as layers.Waveform
+            degraded = magnitude(stft(istft(estimate.spectrum(noisy), samples, config), config))
         shown.append((degraded, magnitude(clean)))
     return shown
 
 
 def _of_unit_peak(spectrum, config):
     """Magnitude of the wave of a spectrum, divided by its largest absolute sample."""
-    wave = istft(spectrum, (len(spectrum) - 1) * config.hop_length, config)  # as layers.Resynthesis
+    wave = istft(spectrum, config.samples(len(spectrum)), config)  # as layers.Waveform
     return magnitude(stft(unit_peak(wave), config))
 
 
@@ -196,6 +197,32 @@ class QualityPredictor:
         """Whether it compares with clean speech; the Quality-Net of 2018 does not."""
         return self.representation != "peak"
 
+    def score(self, enhanced, clean, frame_mask, config):
+        """The predicted score as a part of a functional model, frozen: float32 `(batch, 1)`, trained towards 0 .. 1.
+
+        `network.trainable` is False, and it is called inside `layers.Frozen`, so that not one of its bits changes.
+
+        Args:
+            enhanced: outputs of an enhancer's model (`enhancers.base.Enhancer.functional`).
+            clean: spectrum, float32 `(batch, frames, bins, 2)`.
+            frame_mask: bool `(batch, frames)`.
+            config: STFT of the enhancer. Where Quality-Net has another, it hears the waves.
+        """
+        from se_keras.models.layers import FrameMask, Frozen, SpectrumMagnitude, Waveform, WaveMagnitude
+
+        if self.representation == "mask" and config == self.config:
+            degraded = enhanced["magnitude"]
+        else:
+            wave = Waveform(config, name="enhanced_wave")(enhanced["spectrum"], frame_mask)
+            degraded = WaveMagnitude(self.config, unit_peak=self.representation == "peak", name="resynthesis")(wave)
+        if config == self.config:
+            reference = SpectrumMagnitude(name="clean_magnitude")(clean)
+        else:
+            reference = WaveMagnitude(self.config, name="clean_magnitude")(Waveform(config, name="clean_wave")(clean, frame_mask))
+            frame_mask = FrameMask(config, self.config, name="quality_frame_mask")(frame_mask, degraded)
+        self.network.trainable = False
+        return Frozen(self.network, name="quality_net")([degraded, reference, frame_mask])
+
     def predict_waves(self, pairs):
         """Predicted scores of (degraded, clean) waves at 16 kHz, each pair of one length: a list of float.
 
@@ -209,16 +236,16 @@ class QualityPredictor:
     def __call__(self, system, rows):
         """Predicted scores of a system's output for manifest rows: a list of float.
 
-        The output of a mask network of the same STFT is seen as in training (`representation`); any other system's as the magnitude of
+        The output of an enhancer of the same STFT is seen as in training (`representation`); any other system's as the magnitude of
         its wave.
         """
         predicted = []
         for start in range(0, len(rows), CHUNK):
             waves = [mixing.pair(row) for row in rows[start:start + CHUNK]]
             spectra = [tuple(stft(wave, self.config) for wave in pair) for pair in waves]
-            if isinstance(system, MaskEnhancer) and system.config == self.config:
+            if hasattr(system, "estimates") and system.config == self.config:
                 pairs = [Pair(row, "enhanced") for row in rows[start:start + CHUNK]]
-                shown = see(pairs, spectra, pair_masks(pairs, spectra, [system]), self.config, self.representation)
+                shown = see(pairs, spectra, system.estimates([noisy for noisy, _ in spectra]), self.config, self.representation)
                 predicted += self.predict_magnitudes(shown).tolist()
             else:
                 enhanced = system.enhance([wave for wave, _ in waves])
@@ -236,7 +263,7 @@ class QualityValidation:
     Args:
         network: Quality-Net.
         rows: validation rows, used whole.
-        enhancers: `MaskEnhancer`s.
+        enhancers: `Enhancer`s.
         scorer: measures the target's metrics.
         config, representation, target: as `QualityPredictor`.
 
@@ -248,7 +275,7 @@ class QualityValidation:
         self.predictor = QualityPredictor(network, config, representation, target)
         self.pairs = [Pair(row, "noisy") for row in rows] + [Pair(row, "enhanced", n) for n in range(len(enhancers)) for row in rows]
         self.pairs += [Pair(row, "perturbed", 0, 1) for row in rows if enhancers]
-        self.scores = label(self.pairs, enhancers, scorer, target, description="validation labels")
+        self.scores = label(self.pairs, enhancers, scorer, target, config, description="validation labels")
         self.true = target.from_score(self.scores)
         if not np.isfinite(self.true).any():
             raise UserError("no validation pair has a score; is the validation speech silent, or shorter than 1/4 s?")
@@ -256,7 +283,7 @@ class QualityValidation:
         for start in range(0, len(self.pairs), CHUNK):
             pairs = self.pairs[start:start + CHUNK]
             spectra = [tuple(stft(wave, config) for wave in mixing.pair(pair.row)) for pair in pairs]
-            self.magnitudes += see(pairs, spectra, pair_masks(pairs, spectra, enhancers), config, representation)
+            self.magnitudes += see(pairs, spectra, pair_estimates(pairs, spectra, enhancers, config), config, representation)
 
     def __call__(self):
         scores = self.predictor.network_scores(self.magnitudes)
@@ -280,43 +307,18 @@ class QualityValidation:
 # --- Fine-tuning -----------------------------------------------------------------------------------------------------------------
 
 
-def combined_model(network, quality_net, representation="mask", config=Stft()):
+def combined_model(enhancer, predictor):
     """Enhancer, then Quality-Net, frozen: noisy and clean spectrum, frame mask -> predicted score `(batch, 1)`.
 
-    `quality_net.trainable` is False, and it is called inside `layers.Frozen`, so that not one of its bits changes.
+    The part of a training model (`training.objective`) that asks Quality-Net.
 
     Args:
-        network: mask network, trained by `fit` or `train_on_batch` of the returned model.
-        quality_net: trained Quality-Net.
-        representation: what Quality-Net sees, as in its own training.
-        config: STFT parameters (not of "mask").
+        enhancer: `enhancers.base.Enhancer`.
+        predictor: `QualityPredictor` around a trained Quality-Net.
     """
     import keras
 
-    from se_keras.enhancers.magnitude_mask import spectral_enhancer
-    from se_keras.models.layers import Frozen, Resynthesis, SpectrumMagnitude
-
-    enhancer = spectral_enhancer(network)
-    noisy, frame_mask = enhancer.inputs
+    noisy, frame_mask = enhancer.model.inputs
     clean = keras.Input(noisy.shape[1:], name="clean")
-    outputs = enhancer([noisy, frame_mask])
-    enhanced = outputs["magnitude"]
-    if representation != "mask":
-        enhanced = Resynthesis(config, unit_peak=representation == "peak", name="resynthesis")(noisy, outputs["mask"], frame_mask)
-    quality_net.trainable = False
-    score = Frozen(quality_net, name="quality_net")([enhanced, SpectrumMagnitude(name="clean_magnitude")(clean), frame_mask])
+    score = predictor.score(enhancer.model([noisy, frame_mask]), clean, frame_mask, enhancer.config)
     return keras.Model({"noisy": noisy, "clean": clean, "frame_mask": frame_mask}, score, name="combined")
-
-
-def combined_batch(batch):
-    """(x, y) of a batch for `combined_model`: the target score is 1."""
-    return {name: batch[name] for name in ("noisy", "clean", "frame_mask")}, np.ones((len(batch["noisy"]), 1), np.float32)
-
-
-def quality_objective(y_true, y_pred):
-    """`losses.quality.quality_loss` as Keras calls a loss: y_true is the target score."""
-    from keras import ops
-
-    from se_keras.losses.quality import quality_loss
-
-    return quality_loss(y_pred, ops.reshape(y_true, (-1,)))

@@ -5,19 +5,15 @@
     target.to_score(row)                             # float32, 0 to 1; NaN where a metric failed
     target.from_score(0.5)                           # 2.0, in the metric's own unit
 
-A term is a metric's name and, behind a colon, its weight, a number; 1 where it is left out. Terms are separated by commas
-outside brackets. What stands behind the colon of a user's function is no number, so both kinds of colon can be told apart:
-"my.module:function[0,5]:0.7,stoi:0.3". Weights are positive, and divided by their sum.
+The grammar is that of `expressions`; weights are positive, and divided by their sum.
 """
 
-import math
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 
-from se_keras import metrics
+from se_keras import expressions, metrics
 from se_keras.errors import UserError, check_choice
 
 # Values with score 0 and score 1 where the range is not finite: what speech and enhancers span. Beyond them the score is cut.
@@ -137,32 +133,11 @@ def parse(text, mapping="range"):
             (`metrics.get`), an unknown mapping, a metric that MetricGAN's does not know.
     """
     check_choice("mapping", mapping, MAPPINGS)
-    weights = {}
-    for part in re.split(r",(?![^\[\]]*\])", text):  # commas that no closing bracket follows before an opening one
-        name, weight = _term(part.strip(), text)
-        if name in weights:
-            raise UserError(f"target {text!r}: {name} stands twice")
-        weights[name] = weight
+    weights = expressions.parse(text, "target", "a metric, or several with weights such as pesq_wb:0.7,stoi:0.3", metrics.NAMES)
     spans = {name: _span(name, mapping) for name in weights}
     total = sum(weights.values())
     terms = tuple(Term(name, weight / total, *spans[name], clip=mapping == "range") for name, weight in weights.items())
-    return Target(terms[0].metric if len(terms) == 1 else ",".join(f"{term.metric}:{term.weight:.6g}" for term in terms), terms)
-
-
-def _term(part, text):
-    """(metric name, weight) of "metric" or "metric:weight"."""
-    name, weight = (piece.strip() for piece in part.rpartition(":")[::2])
-    if not name or not (name in metrics.NAMES or re.match(r"[-+.\d]", weight)):  # all of it is a name: "stoi", "module:function"
-        name, weight = part, "1"
-    if not name:
-        raise UserError(f"target {text!r}: a term is empty; expected a metric, or several with weights such as pesq_wb:0.7,stoi:0.3")
-    try:
-        number = float(weight)
-    except ValueError:
-        number = math.nan
-    if not 0 < number < math.inf:
-        raise UserError(f"target {text!r}: {name} has the weight {weight!r}; expected a number above 0")
-    return name, number
+    return Target(terms[0].metric if len(terms) == 1 else expressions.spell({term.metric: term.weight for term in terms}), terms)
 
 
 def _span(name, mapping):

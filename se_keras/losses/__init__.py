@@ -1,1 +1,122 @@
-"""Losses: one term a file."""
+"""Losses as weighted sums of terms: `parse("mse:3,si_sdr:0.1")`. One term, or a small family of them, a file.
+
+A term is a function of its own name, (clean, enhanced, own) -> float32 `(batch,)`, less is better, one value an utterance. It hears:
+
+    magnitude   clean, enhanced float32 (batch, frames, bins), own = frame mask bool (batch, frames)
+    spectrum    clean, enhanced float32 (batch, frames, bins, 2), own = frame mask
+    wave        clean, enhanced float32 (batch, samples), zero beyond an utterance's own; own = sample mask bool (batch, samples)
+    score       a judge's score float32 (batch, 1), and nothing else
+
+A term that has an argument `noisy` gets the noisy signal in the same form. What stands in brackets behind its name is its option:
+"mse[magnitude]". A new term is a file, a line in `TERMS` and a test. Nothing here imports a model: a judge's score is handed in.
+"""
+
+import functools
+import importlib
+import inspect
+from dataclasses import dataclass
+
+from se_keras import expressions
+from se_keras.errors import UserError, check_choice
+
+TERMS = {  # name: (module, what it hears, its option, values of the option)
+    "mse": ("mse", "magnitude", "compression", ("magnitude", "log1p", "log", "root")),
+    "si_snr": ("si_snr", "wave", None, ()),
+    "si_sdr": ("si_snr", "wave", None, ()),
+    "quality": ("quality", "score", None, ()),
+    "quality_linear": ("quality", "score", None, ()),
+}
+KNOWN = ", ".join(TERMS)
+
+
+@dataclass(frozen=True)
+class Term:
+    """A term of a loss.
+
+    Attributes:
+        name: as typed, with its option: "mse", "mse[magnitude]".
+        weight: its factor, above 0.
+        hears: "magnitude", "spectrum", "wave" or "score".
+        options: keyword arguments of its function.
+    """
+
+    name: str
+    weight: float
+    hears: str
+    options: tuple = ()
+
+    @property
+    def function(self):
+        """Its function, with its options; Keras is loaded."""
+        base = self.name.partition("[")[0]
+        return functools.partial(getattr(importlib.import_module(f"se_keras.losses.{TERMS[base][0]}"), base), **dict(self.options))
+
+    def __call__(self, heard):
+        """Its values, float32 `(batch,)`.
+
+        Args:
+            heard: what to hear -> (its arguments, the noisy signal in the same form).
+        """
+        arguments, noisy = heard(self.hears)
+        function = self.function
+        return function(*arguments, **({"noisy": noisy} if "noisy" in inspect.signature(function).parameters else {}))
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A loss, from `parse`.
+
+    Attributes:
+        terms: tuple of `Term`.
+    """
+
+    terms: tuple[Term, ...]
+
+    @property
+    def text(self):
+        """What `parse` takes, every weight written out."""
+        return expressions.spell(self.weights)
+
+    @property
+    def weights(self):
+        """{term's name: weight}."""
+        return {term.name: term.weight for term in self.terms}
+
+    @property
+    def asks_judge(self):
+        """Whether a term is a judge's score."""
+        return any(term.hears == "score" for term in self.terms)
+
+
+def parse(text, judge=True, compression=None):
+    """The `Objective` of an expression such as "mse:1", "mse:3,si_sdr:0.1", "quality:1,mse[magnitude]:0.5".
+
+    Args:
+        text: the expression (`expressions`).
+        judge: whether there is a judge, which terms of its score need.
+        compression: of an `mse` whose brackets name none; None for its own default, log1p.
+
+    Raises:
+        UserError: an unknown term or option, a weight that is not a number above 0, a term that stands twice, a term of a judge's score
+            without a judge; the message lists the known terms.
+    """
+    example = f"terms with weights such as mse:3,si_sdr:0.1; known terms: {KNOWN}"
+    terms = []
+    for name, weight in expressions.parse(text, "--loss", example, TERMS).items():
+        base, bracket, option = name.partition("[")
+        if base not in TERMS:
+            raise UserError(f"--loss {text!r}: unknown term {base!r}; known terms: {KNOWN}")
+        _, hears, key, choices = TERMS[base]
+        if bracket:
+            if key is None:
+                raise UserError(f"--loss {text!r}: {base} has no option; known terms: {KNOWN}")
+            option = option.removesuffix("]")
+            check_choice(f"{key} of {base}", option, choices)
+        elif base == "mse" and compression not in (None, "log1p"):
+            check_choice("--compression", compression, choices)
+            option = compression
+        if hears == "score" and not judge:
+            raise UserError(f"--loss {text!r}: {base} is a Quality-Net's score, and none is named; add --quality-net RUN|NAME; "
+                            f"known terms: {KNOWN}")
+        terms.append(Term(f"{base}[{option}]" if option else base, weight, hears, ((key, option),) if option else ()))
+    return Objective(tuple(terms))

@@ -5,15 +5,16 @@ from keras import ops
 from se_keras.signals.magnitudes import compress, rms_level
 
 
-def masked_mse(clean, enhanced, noisy, frame_mask, compression="log1p"):
+def mse(clean, enhanced, frame_mask, noisy, compression="log1p"):
     """Mean squared error of compressed magnitudes over an utterance's own frames.
 
     All three are divided by the level of the noisy speech (all that the enhancer knows), so a loud recording weighs no more than a
     quiet one.
 
     Args:
-        clean, enhanced, noisy: magnitudes, float32 `(batch, frames, bins)`, >= 0.
+        clean, enhanced: magnitudes, float32 `(batch, frames, bins)`, >= 0.
         frame_mask: bool `(batch, frames)`.
+        noisy: magnitude, likewise.
         compression: the scale on which errors are squared, one of `signals.magnitudes.COMPRESSIONS`; "magnitude" is the letter's MSE.
 
     Returns:

@@ -3,17 +3,21 @@
 from keras import ops
 
 
-def quality_loss(score, target=1.0):
-    """(target - Q)^2, equation 1 of the letter, one value an utterance.
+def quality(score):
+    """(1 - Q)^2, equation 1 of the letter, one value an utterance.
 
     Args:
-        score: Quality-Net's output, float32 `(batch, 1)` or `(batch,)`.
-        target: the score to reach; 1 is the perfect one.
+        score: Quality-Net's output, float32 `(batch, 1)` or `(batch,)`; 1 is the perfect one.
 
     Returns:
         float32 `(batch,)`.
     """
-    return ops.square(target - ops.reshape(score, (-1,)))
+    return ops.square(1.0 - ops.reshape(score, (-1,)))
+
+
+def quality_linear(score):
+    """1 - Q: as `quality`, pulling as hard at a good score as at a bad one."""
+    return 1.0 - ops.reshape(score, (-1,))
 
 
 def score_loss(score, target, siblings=1, contrast=0.0):

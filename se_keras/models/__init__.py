@@ -6,9 +6,21 @@ import inspect
 from se_keras import backend
 from se_keras.errors import UserError, check_choice
 
-MASK_NETWORKS = ("blstm", "dnn")  # magnitude, frame_mask -> mask
+# Each enhancer network with its family (`enhancers.FAMILIES`): what its output means. A new one is a line here, a file and a test.
+ENHANCERS = {"blstm": "magnitude_mask", "dnn": "magnitude_mask"}
 QUALITY_NETWORKS = ("quality_net", "quality_net_2018")  # degraded and, the first, clean magnitude -> score
-NETWORKS = (*MASK_NETWORKS, *QUALITY_NETWORKS)
+_registered = {}  # name: builder, of `register`
+
+
+def register(name, build_network, family):
+    """Make a network of one's own known by name, for this process: to `build`, to cards, and to the scripts called from Python.
+
+    Args:
+        name: of the network; an existing one is replaced.
+        build_network: a function like `blstm.blstm`, whose arguments have defaults; `bins` is always given.
+        family: one of `enhancers.FAMILIES`.
+    """
+    ENHANCERS[name], _registered[name] = family, build_network
 
 
 def builder(name):
@@ -17,8 +29,10 @@ def builder(name):
     Raises:
         UserError: an unknown name, with the known ones.
     """
-    check_choice("model", name, NETWORKS)
+    check_choice("model", name, (*ENHANCERS, *QUALITY_NETWORKS))
     backend.load()
+    if name in _registered:
+        return _registered[name]
     return getattr(importlib.import_module(f"se_keras.models.{name}"), name)
 
 

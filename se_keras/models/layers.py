@@ -304,14 +304,71 @@ class Frozen(keras.layers.Layer):
         return cls(**{**config, "network": keras.saving.deserialize_keras_object(config["network"])})
 
 
-@register
-class Resynthesis(keras.layers.Layer):
-    """Magnitude of the wave made from a masked spectrum: what is left of it when overlapping frames must agree.
+def _stft_of(config):
+    return Stft(**config) if isinstance(config, dict) else config or Stft()
 
-    Call arguments: noisy float32 `(batch, frames, bins, 2)`, ratio_mask float32 `(batch, frames, bins)` (an
-    argument called `mask` is, to Keras, the mask of time steps), frame_mask bool `(batch, frames)`. An utterance of n frames
-    becomes n - 1 hops of wave, alone and in a padded batch. Output: float32 `(batch, frames, bins)`, the square root kept
-    1e-5 away from zero, where it has no gradient.
+
+@register
+class Waveform(keras.layers.Layer):
+    """The wave of a spectrum, differentiable: what wave losses, and judges with another STFT, hear.
+
+    Call arguments: spectrum float32 `(batch, frames, bins, 2)`, frame_mask bool `(batch, frames)`. An utterance of n frames becomes
+    `config.samples(n)` samples, alone and in a padded batch. Output: float32 `(batch, samples)`, zero beyond an utterance's own.
+
+    Args:
+        config: STFT parameters, or their config.
+    """
+
+    def __init__(self, config=None, **kwargs):
+        super().__init__(**kwargs)
+        self.stft = _stft_of(config)
+
+    def call(self, spectrum, frame_mask):
+        samples = self.stft.samples(ops.shape(spectrum)[1])
+        wave = istft_ops(spectrum, samples, self.stft)
+        return ops.where(_own_samples(frame_mask, samples, self.stft), wave, 0.0)
+
+    def compute_output_shape(self, spectrum_shape, frame_mask_shape=None):
+        return (spectrum_shape[0], None if spectrum_shape[1] is None else self.stft.samples(spectrum_shape[1]))
+
+    def get_config(self):
+        return {**super().get_config(), "config": self.stft.to_config()}
+
+
+def _own_samples(frame_mask, samples, config):
+    """Mask of an utterance's own samples, bool `(batch, samples)`."""
+    frames = ops.sum(ops.cast(frame_mask, "int32"), axis=1, keepdims=True)
+    return ops.arange(samples) < config.samples(frames)
+
+
+@register
+class SampleMask(keras.layers.Layer):
+    """The mask of an utterance's own samples: frame_mask bool `(batch, frames)`, wave `(batch, samples)` -> bool `(batch, samples)`.
+
+    Args:
+        config: STFT parameters, or their config.
+    """
+
+    def __init__(self, config=None, **kwargs):
+        super().__init__(**kwargs)
+        self.stft = _stft_of(config)
+
+    def call(self, frame_mask, wave):
+        return _own_samples(frame_mask, ops.shape(wave)[1], self.stft)
+
+    def compute_output_spec(self, frame_mask, wave):
+        return keras.KerasTensor(wave.shape, dtype="bool")
+
+    def get_config(self):
+        return {**super().get_config(), "config": self.stft.to_config()}
+
+
+@register
+class WaveMagnitude(keras.layers.Layer):
+    """Magnitude spectrogram of a wave, for training through it.
+
+    Call argument: wave float32 `(batch, samples)`. Output: float32 `(batch, frames, bins)`, the square root kept 1e-5 away from zero,
+    where it has no gradient.
 
     Args:
         config: STFT parameters, or their config.
@@ -321,20 +378,44 @@ class Resynthesis(keras.layers.Layer):
     def __init__(self, config=None, unit_peak=False, **kwargs):
         super().__init__(**kwargs)
         self.unit_peak = unit_peak
-        self.stft = Stft(**config) if isinstance(config, dict) else config or Stft()
+        self.stft = _stft_of(config)
 
-    def call(self, noisy, ratio_mask, frame_mask):
-        samples = (ops.shape(noisy)[1] - 1) * self.stft.hop_length
-        wave = istft_ops(noisy * ops.expand_dims(ratio_mask, -1), samples, self.stft)
-        own = (ops.sum(ops.cast(frame_mask, "int32"), axis=1, keepdims=True) - 1) * self.stft.hop_length
-        wave = ops.where(ops.arange(samples) < own, wave, 0.0)
+    def call(self, wave):
         if self.unit_peak:
             wave = wave / ops.maximum(ops.max(ops.abs(wave), axis=1, keepdims=True), 1e-8)
-        spectrum = stft_ops(wave, self.stft)
-        return ops.sqrt(ops.sum(ops.square(spectrum), axis=-1) + 1e-10)
+        return ops.sqrt(ops.sum(ops.square(stft_ops(wave, self.stft)), axis=-1) + 1e-10)
 
-    def compute_output_shape(self, noisy_shape, ratio_mask_shape, frame_mask_shape=None):
-        return ratio_mask_shape
+    def compute_output_shape(self, shape):
+        return (shape[0], None if shape[1] is None else self.stft.frames(shape[1]), self.stft.bins)
 
     def get_config(self):
         return {**super().get_config(), "config": self.stft.to_config(), "unit_peak": self.unit_peak}
+
+
+@register
+class FrameMask(keras.layers.Layer):
+    """The frame mask of an utterance under another STFT.
+
+    Call arguments: frame_mask bool `(batch, frames)` of the one, magnitude float32 `(batch, other frames, bins)` of the other.
+    Output: bool `(batch, other frames)`.
+
+    Args:
+        config, other: both STFTs' parameters, or their configs.
+    """
+
+    def __init__(self, config=None, other=None, **kwargs):
+        super().__init__(**kwargs)
+        self.stft, self.other = _stft_of(config), _stft_of(other)
+
+    def call(self, frame_mask, magnitude):
+        frames = ops.sum(ops.cast(frame_mask, "int32"), axis=1, keepdims=True)
+        return ops.arange(ops.shape(magnitude)[1]) < self.other.frames(self.stft.samples(frames))
+
+    def compute_output_shape(self, frame_mask_shape, magnitude_shape):
+        return magnitude_shape[:2]
+
+    def compute_output_spec(self, frame_mask, magnitude):
+        return keras.KerasTensor(self.compute_output_shape(frame_mask.shape, magnitude.shape), dtype="bool")
+
+    def get_config(self):
+        return {**super().get_config(), "config": self.stft.to_config(), "other": self.other.to_config()}

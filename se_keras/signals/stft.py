@@ -38,6 +38,10 @@ class Stft:
         """Frames of a signal of `samples` samples."""
         return 1 + -(-samples // self.hop_length)
 
+    def samples(self, frames):
+        """The longest signal of `frames` frames, in samples."""
+        return (frames - 1) * self.hop_length
+
     def to_config(self):
         return asdict(self)
 

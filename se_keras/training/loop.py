@@ -1,7 +1,7 @@
 """The training loop that every network here goes through: checkpoints inside an epoch, exact resume, best weights kept.
 
 A training model ends in what is to be made small, or in what a Keras loss turns into it; the loop feeds it batch k, k + 1, ...
-of a `dataset.Feed` by `train_on_batch`, so it runs on every Keras backend and is at a known place in the data at every moment.
+of a `mixtures.feed.Feed` by `train_on_batch`, so it runs on every Keras backend and is at a known place in the data at every moment.
 """
 
 import contextlib
@@ -78,11 +78,11 @@ def optimizer(name, learning_rate):
     return {"adam": keras.optimizers.Adam, "rmsprop": keras.optimizers.RMSprop}[name](learning_rate, clipnorm=1.0)
 
 
-def compile_model(model, optimizer, loss):
+def compile_model(model, optimizer, loss, metrics=()):
     """`model.compile` as every training here wants it: XLA only where the backend has nothing else."""
     import keras
 
-    model.compile(optimizer=optimizer, loss=loss, jit_compile=keras.backend.backend() == "jax")
+    model.compile(optimizer=optimizer, loss=loss, metrics=list(metrics), jit_compile=keras.backend.backend() == "jax")
 
 
 def mean_output(_, y_pred):
@@ -92,12 +92,12 @@ def mean_output(_, y_pred):
     return ops.mean(y_pred)
 
 
-def train(model, feed, prepare, plan, run, logger, validate, network, description="training", partner=None, stop=None):
+def train(model, feed, prepare, plan, run, logger, validate, network, description="training", partner=None, stop=None, terms=None):
     """Train until the plan is fulfilled, patience ends or Ctrl-C comes; go on from the run's checkpoint where there is one.
 
     Args:
         model: compiled keras.Model.
-        feed: `dataset.Feed`.
+        feed: `mixtures.feed.Feed`.
         prepare: batch dict -> (x, y) for `model.train_on_batch`.
         plan: `Plan`.
         run: the run folder, opened by `runs.open_run`.
@@ -110,6 +110,8 @@ def train(model, feed, prepare, plan, run, logger, validate, network, descriptio
             its turn comes before update `step`, `partner(step)` is that turn, `partner.variables` go into the checkpoint, and
             `partner.keep()` is called beside every keeping of the best weights. A turn that was interrupted is taken again.
         stop: history -> why training should end, in words, or None to go on; asked after each validation.
+        terms: {name: weight} of the terms of the model's loss (`losses.Objective.weights`), each of which gets a column loss_NAME; of
+            several, each is a metric of the model. None for a loss without terms.
 
     Returns:
         The history: a list of dicts, one a validation, as in history.csv.
@@ -147,7 +149,8 @@ def train(model, feed, prepare, plan, run, logger, validate, network, descriptio
                 with _uninterrupted():
                     model.optimizer.learning_rate = plan.rate(state.step)
                     model.reset_metrics()
-                    loss = float(model.train_on_batch(*prepare(batch)))
+                    said = {name: float(value) for name, value in model.train_on_batch(*prepare(batch), return_dict=True).items()}
+                    loss = said["loss"]
                     if not (math.isfinite(loss) and _finite(model)):
                         what = "weights are not finite" if math.isfinite(loss) else f"the loss is {loss}"
                         ids = ", ".join(feed.rows[i].id for i in feed.indices(state.step))
@@ -157,6 +160,8 @@ def train(model, feed, prepare, plan, run, logger, validate, network, descriptio
                     state.whole = True
                     state.loss_sum += loss
                     state.loss_count += 1
+                    for name, weight in (terms or {}).items():
+                        state.term_sums[name] = state.term_sums.get(name, 0.0) + (said[name] if len(terms) > 1 else loss / weight)
                     state.seconds = seconds_before + time.monotonic() - started
                 bar.update()
                 bar.set_postfix(loss=f"{state.loss_sum / state.loss_count:.4f}", refresh=False)
@@ -211,7 +216,9 @@ def _validation(state, plan, run, logger, validate, network, board, batches_per_
     value = values[plan.monitor]
     better = math.isfinite(value) and (state.best is None or (value > state.best if plan.higher_is_better else value < state.best))
     row = {"update": state.step, "epoch": round(state.step / batches_per_epoch, 4),
-           "loss": state.loss_sum / state.loss_count if state.loss_count else None, "learning_rate": plan.rate(state.step),
+           "loss": state.loss_sum / state.loss_count if state.loss_count else None,
+           **{f"loss_{name}": total / state.loss_count for name, total in state.term_sums.items() if state.loss_count},
+           "learning_rate": plan.rate(state.step),
            "seconds": round(state.seconds, 1), **values, "best": better}
     with _uninterrupted():
         save_weights(network, run / LAST)
@@ -222,7 +229,7 @@ def _validation(state, plan, run, logger, validate, network, board, batches_per_
                 partner.keep()
         else:
             state.wait += 1
-        state.loss_sum, state.loss_count = 0.0, 0
+        state.loss_sum, state.loss_count, state.term_sums = 0.0, 0, {}
         state.history.append(row)
         runs.write_history(run / "history.csv", state.history)
         state.save()
@@ -242,7 +249,7 @@ class _State:
 
     def __init__(self, path, model, more=()):
         self.path, self.model, self.more, self.whole = path, model, more, True
-        self.step, self.history, self.loss_sum, self.loss_count = 0, [], 0.0, 0
+        self.step, self.history, self.loss_sum, self.loss_count, self.term_sums = 0, [], 0.0, 0, {}
         self.best, self.best_step, self.wait, self.seconds = None, None, 0, 0.0
 
     def why_stop(self, plan, stop=None):

@@ -21,7 +21,7 @@ PACKAGES = ("tensorflow", "keras", "numpy", "librosa", "pesq", "pystoi", "soundf
 
 
 GROWS = ("epochs", "updates", "iterations", "patience", "validate_every", "stop_fooled")  # flags that may differ when a run goes on
-YOUNGER = {"anchor": False, "lag": 0}  # flags of Quality-Net's turns that older runs lack, and what those did
+YOUNGER = {"anchor": False, "lag": 0, "quality_net": None}  # flags of Quality-Net's turns that older runs lack, and what those did
 
 
 def check_same(folder, config, unknown=()):
@@ -45,12 +45,21 @@ def check_same(folder, config, unknown=()):
     if stored.get("network") == config.get("network") and (younger := set(config["arguments"]) - set(stored["arguments"])):
         defaults = models.resolve(config["network"], {})  # a run older than an argument had what is now its default
         stored["arguments"].update({name: defaults[name] for name in younger if name in defaults})
+    _loss_as_now(stored.get("training", {}))
     for flag, then in YOUNGER.items() if "training" in stored else ():
         if flag in config["training"]:
             without = stored["training"].get("update", "frozen") == "frozen"  # takes no turns
             stored["training"].setdefault(flag, config["training"][flag] if without else then)
     if differences := _differences(stored, json.loads(json.dumps(config)), unknown):
         raise UserError(f"{folder} holds a run of another config ({'; '.join(differences)}); name another --out, or delete it")
+
+
+def _loss_as_now(training):
+    """Of a run from before losses were expressions: its loss and compression as one."""
+    if "compression" in training:
+        compression = training.pop("compression")
+        text = training.get("loss") if training.get("loss") != "mse" or compression == "log1p" else f"mse[{compression}]"
+        training["loss"] = f"{text}:1"
 
 
 def open_run(folder, config):

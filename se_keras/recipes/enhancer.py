@@ -1,0 +1,58 @@
+"""train.py enhancer: a network towards the clean speech, by any loss."""
+
+from pathlib import Path
+
+from se_keras import backend, enhancers, losses, models, pretrained
+from se_keras.errors import check_choice
+from se_keras.scoring import evaluation
+from se_keras.signals.stft import Stft
+from se_keras.training import runs
+
+
+def train_enhancer(args, train_rows, valid_rows):
+    """Train an enhancer and leave a run folder.
+
+    Args:
+        args: of train.py enhancer; its loss is written out in place.
+        train_rows, valid_rows: manifest rows.
+
+    Raises:
+        UserError: what cannot be meant, before any work; a loss that is not a number, during it.
+    """
+    check_choice("--model", args.model, tuple(models.ENHANCERS))
+    config = Stft.checked(args.stft)
+    objective = losses.parse(args.loss, judge=args.quality_net is not None, compression=args.compression)
+    args.loss = objective.text
+    del args.compression  # the loss holds it
+    weights = {args.quality_net: pretrained.sha256(args.quality_net)} if args.quality_net else {}
+    backend.load()
+    from se_keras.mixtures.feed import Feed
+    from se_keras.scoring import scores
+    from se_keras.training import loop
+    from se_keras.training import objective as training_objective
+
+    loop.seed_everything(args.seed, args.deterministic)
+    arguments, family = {"bins": config.bins, **args.model_args}, models.ENHANCERS[args.model]
+    enhancer = enhancers.family(family)(models.build(args.model, **arguments), config)
+    judge = pretrained.load_quality_net(args.quality_net) if objective.asks_judge else None
+    feed = Feed(train_rows, args.batch, config, seed=args.seed, crop_s=args.crop or None)
+    described = runs.describe(args, args.model, models.resolve(args.model, arguments), config, family=family,
+                              **({"weights": weights} if weights else {}))
+    logger = runs.open_run(args.out, described)
+    model = training_objective.objective_model(enhancer, objective, judge)
+    loop.compile_model(model, loop.optimizer(args.optimizer, args.learning_rate), training_objective.weighted_mean(objective),
+                       training_objective.term_means(objective))
+    plan = loop.Plan(updates=args.epochs * feed.batches_per_epoch, validate_every=feed.batches_per_epoch,
+                     learning_rate=args.learning_rate, schedule=args.schedule, patience=args.patience,
+                     checkpoint_s=args.checkpoint_every, monitor=args.monitor, higher_is_better=args.monitor != "valid_loss")
+
+    with scores.Scorer(["pesq_raw", "stoi", "si_sdr"], cache=Path(args.data) / "scores", workers=args.workers) as scorer:
+        scored = evaluation.subset(valid_rows, args.validation_rows)
+
+        def validate():
+            return {**training_objective.validation_loss(model, objective, valid_rows, config),
+                    **evaluation.mean_scores(scored, enhancer.now(), scorer)}
+
+        history = loop.train(model, feed, training_objective.objective_batch, plan, args.out, logger, validate, enhancer.network,
+                             f"{args.model} {args.loss}", terms=objective.weights)
+    runs.finish(args.out, history, plan.monitor)

@@ -1,0 +1,80 @@
+"""A training model of an enhancer and a loss: noisy and clean spectrum in, the value of every term out."""
+
+import numpy as np
+
+from se_keras.mixtures.feed import Feed
+
+
+def objective_model(enhancer, objective, judge=None):
+    """The functional training model of an enhancer: noisy and clean spectrum, frame mask -> values of the loss's terms.
+
+    Inputs: `noisy`, `clean` float32 `(batch, frames, bins, 2)`, `frame_mask` bool `(batch, frames)`. Output: float32
+    `(batch, terms)`, one value an utterance and term, not weighted (`weighted_mean` does that).
+
+    Args:
+        enhancer: `enhancers.base.Enhancer`; its network is what is trained.
+        objective: `losses.Objective`.
+        judge: `judges.surrogate.QualityPredictor`, or what has its `score`, where a term asks for a score; frozen here.
+    """
+    import keras
+    from keras import ops
+
+    from se_keras.models.layers import SampleMask, SpectrumMagnitude, Waveform
+
+    noisy, frame_mask = enhancer.model.inputs
+    clean = keras.Input(noisy.shape[1:], name="clean")
+    enhanced = enhancer.model([noisy, frame_mask])
+
+    def waves():  # the differentiable inverse STFT, once for all terms that hear waves
+        wave = Waveform(enhancer.config, name="wave")
+        heard = [wave(spectrum, frame_mask) for spectrum in (clean, enhanced["spectrum"], noisy)]
+        return (*heard[:2], SampleMask(enhancer.config, name="sample_mask")(frame_mask, heard[0])), heard[2]
+
+    hear = {"magnitude": lambda: ((SpectrumMagnitude(name="clean_magnitude_of_loss")(clean), enhanced["magnitude"], frame_mask),
+                                  enhanced["noisy_magnitude"]),
+            "spectrum": lambda: ((clean, enhanced["spectrum"], frame_mask), noisy),
+            "wave": waves,
+            "score": lambda: ((judge.score(enhanced, clean, frame_mask, enhancer.config),), None)}
+    made = {}
+
+    def heard(what):
+        if what not in made:
+            made[what] = hear[what]()
+        return made[what]
+
+    values = ops.stack([term(heard) for term in objective.terms], axis=-1)
+    return keras.Model({"noisy": noisy, "clean": clean, "frame_mask": frame_mask}, values, name="objective")
+
+
+def weighted_mean(objective):
+    """The Keras loss of an `objective_model`: the weighted sum of its terms, averaged over utterances."""
+    from keras import ops
+
+    def loss(_, values):
+        return sum(term.weight * ops.mean(values[:, number]) for number, term in enumerate(objective.terms))
+
+    return loss
+
+
+def term_means(objective):
+    """Keras metrics of an `objective_model`: the mean of each term, by its name; of one term, none: its loss says it."""
+    import keras
+
+    def mean_of(number, name):
+        return keras.metrics.MeanMetricWrapper(lambda _, values: values[:, number], name=name)
+
+    return [mean_of(number, term.name) for number, term in enumerate(objective.terms)] if len(objective.terms) > 1 else []
+
+
+def objective_batch(batch):
+    """(x, y) of a batch for `objective_model`."""
+    return {name: batch[name] for name in ("noisy", "clean", "frame_mask")}, np.zeros(len(batch["noisy"]), np.float32)
+
+
+def validation_loss(model, objective, rows, config, batch_size=16):
+    """{"valid_loss": weighted sum, "valid_TERM": each term}, means over rows, each utterance whole and counted once."""
+    feed = Feed(rows, batch_size, config)
+    values = np.concatenate([np.asarray(model.predict_on_batch(objective_batch(feed.batch(k))[0])) for k in range(feed.batches_per_epoch)])
+    means = {term.name: float(values[:, number].mean()) for number, term in enumerate(objective.terms)}
+    total = {"valid_loss": sum(weight * means[name] for name, weight in objective.weights.items())}
+    return total | ({f"valid_{name}": mean for name, mean in means.items()} if len(means) > 1 else {})
