@@ -66,6 +66,9 @@ def plan(inputs, out):
         UserError: an input that does not exist, a folder without audio, an output that cannot be what it must be (a file or a
             folder), lies over its input, or two inputs that would get one name.
     """
+    for item in inputs:
+        if not Path(item).exists():
+            raise UserError(f"{item}: no such file or folder")
     to_folder = str(out).endswith("/") or Path(out).is_dir()
     inputs, out = [Path(item) for item in inputs], Path(out)
     if len(inputs) == 1 and inputs[0].is_file() and out.suffix and not to_folder:
@@ -82,10 +85,8 @@ def plan(inputs, out):
                      if streaming.is_audio(path) and not path.resolve().is_relative_to(out.resolve())]  # not what came out before
             if not found:
                 raise UserError(f"{item}: a folder without audio files ({', '.join(sorted(streaming.FORMATS))})")
-        elif item.is_file():
-            found = [item]
         else:
-            raise UserError(f"{item}: no such file or folder")
+            found = [item]
         for source in found:
             target = out / (source.relative_to(item) if item.is_dir() else source.name)
             if target in jobs:
@@ -110,7 +111,7 @@ def notice(report):
         said.append(f"scaled by {20 * math.log10(report.gain):.1f} dB, or it would clip")
     if report.dropped_above_8k:
         said.append("content above 8 kHz dropped")
-    return "; ".join(said)
+    return "; ".join([*said, *filter(None, [report.doubt])])
 
 
 if __name__ == "__main__":

@@ -13,10 +13,10 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from se_keras import cli, metrics, models, pretrained
+from se_keras.corpora.protocol import FRAME
 from se_keras.errors import UserError
 from se_keras.metrics.pesq import raw_to_nb
 from se_keras.signals import audio, streaming
-from se_keras.signals.stft import Stft
 
 DESCRIPTION = """Score degraded or enhanced speech, against its clean reference or, by a Quality-Net that needs none, without.
 
@@ -28,10 +28,13 @@ DESCRIPTION = """Score degraded or enhanced speech, against its clean reference 
 Two Quality-Nets predict: one the PESQ of P.862, raw (-0.5 to 4.5, narrow band) and mapped to MOS-LQO by P.862.1; the other, that of the
 shipped enhancer, a sum of PESQ, COVL and STOI from 0 to 1. Everything else, and what they predict too, is measured. Files are resampled
 to 16 kHz and their channels averaged. The degraded signal's level does not matter. What a metric refuses (silence, under a quarter
-second) is empty in the table, null in JSON, and its reason is said."""
+second) is empty in the table, null in JSON, and its reason is said; where nothing at all could be scored the exit code is 2."""
 PREDICTED = "predicted_"  # and the name of what is
+UNHEARD = "predicted_without_reference_"  # the same by a network that has not heard the reference, where there is one
 ALSO = {"pesq_raw": {"pesq_nb": raw_to_nb}}  # what follows from a prediction
-FRAME = Stft().hop_length  # samples that the two lengths may differ by
+SHORTEST = audio.SAMPLE_RATE // 4  # samples that PESQ asks for: of fewer there is nothing to predict either
+WIDTH, NARROWEST_NAME = 100, 12  # columns of the table of several pairs; what is left of a file's name at least
+NAMES = {"pesq_raw": "PESQ raw"}  # as people call it, where the metric's own label is longer
 
 
 def main(argv=None):
@@ -60,8 +63,11 @@ def main(argv=None):
     for note, count in notes.items():
         print(f"note: {count} of {(1 if args.reference is None else 2) * len(pairs)} files {note}", file=sys.stderr)
     if rows:
-        print(json.dumps(as_json(rows, names), indent=2) if args.json else
-              as_table(rows, {predictor.target.text: predictor.target.label for predictor in predictors}))
+        biases = known_biases(names) if args.reference is None else {}
+        print(json.dumps(as_json(rows, names, biases), indent=2) if args.json else
+              "\n".join([as_table(rows, [predictor.target for predictor in predictors]), *(in_words(*item) for item in biases.items())]))
+        if not any(scored(row) for row in rows):
+            failed.append(f"not one score could be {'predicted' if args.reference is None else 'measured'}: {rows[0]['error']}")
     for error in failed:
         print(f"error: {error}", file=sys.stderr)
     return 2 if failed else 0
@@ -75,8 +81,8 @@ def quality_nets(given, reference):
         reference: path or None.
 
     Raises:
-        UserError: none that needs no reference, where there is no reference; no Quality-Net; two that predict the same; "none" beside
-            others.
+        UserError: none that needs no reference, where there is no reference; no Quality-Net; two of one kind (those that hear the
+            reference, those that do not) that predict the same; "none" beside others.
     """
     if given is None:
         default = [pretrained.DEFAULT_QUALITY_NET, pretrained.BALANCED_QUALITY_NET] if reference else [pretrained.DEFAULT_NON_INTRUSIVE]
@@ -90,12 +96,33 @@ def quality_nets(given, reference):
                         "folder, or a Quality-Net that needs none (train.py quality-net --model quality_net_2018)")
     predicts = {}
     for name, card in zip(names, cards, strict=True):
-        target = pretrained.read_target(card).text
+        target, hears = pretrained.read_target(card).text, card["network"] != "quality_net_2018"
         for what in (target, *ALSO.get(target, {})):
-            if what in predicts:
-                raise UserError(f"{predicts[what]} and {name} both predict {what}; name one of them")
-            predicts[what] = name
+            if (what, hears) in predicts:
+                raise UserError(f"{predicts[what, hears]} and {name} both predict {what}; name one of them")
+            predicts[what, hears] = name
     return names
+
+
+def known_biases(names):
+    """{Quality-Net: how much too high it predicts on average, {kind of speech: float}} of those whose cards say so.
+
+    A card has the systems apart; here all that enhance are one kind.
+    """
+    found = {}
+    for name in names:
+        bias = pretrained.read_card(name).get("bias", {})
+        enhanced = [value for system, value in bias.items() if system not in ("data", "noisy")]
+        kinds = {"noisy": bias.get("noisy"), "enhanced": sum(enhanced) / len(enhanced) if enhanced else None}
+        if known := {kind: value for kind, value in kinds.items() if value is not None}:
+            found[name] = known
+    return found
+
+
+def in_words(name, bias):
+    """A bias as a sentence."""
+    said = " and ".join(f"{kind} speech {abs(value):.2f} too {'low' if value < 0 else 'high'}" for kind, value in bias.items())
+    return f"{name}: on validation it predicts {said} on average, single recordings further off either way"
 
 
 def measurable(predictors):
@@ -167,6 +194,8 @@ def read_pair(degraded, reference, notes):
     for path in filter(None, (degraded, reference)):
         wave, rate = audio.read_any_rate(path)
         waves.append(audio.resample(wave, rate, audio.SAMPLE_RATE))
+        if doubt := audio.doubt(path):
+            print(f"note: {path}: {doubt}", file=sys.stderr)
         if rate != audio.SAMPLE_RATE:
             notes[f"resampled from {rate} to {audio.SAMPLE_RATE} Hz, the rate of every score here"] += 1
     if reference is None:
@@ -189,28 +218,44 @@ def score(degraded, reference, predictors, measured=metrics.DEFAULT):
         measured: names of metrics. Where they hold all terms of a weighted sum that is predicted, it stands there too, by its text.
     """
     if reference is None:
-        row = {"error": None if degraded.any() else "the degraded signal is digital silence"}
+        row = {"error": "the degraded signal is digital silence" if not degraded.any() else
+                        "shorter than 1/4 s" if len(degraded) < SHORTEST else None}
     else:
         row = metrics.evaluate(measured, reference, degraded)
         for target in (predictor.target for predictor in predictors):
             if len(target.terms) > 1 and set(target.metrics) <= set(measured):
                 value = float(target.to_score(row))
                 row[target.text] = value if math.isfinite(value) else None
-    predicted = {}
+    error = row.pop("error")
     for predictor in predictors:
-        predicted |= predict(degraded, reference, predictor)
-    return {**predicted, **row}
+        row |= predict(degraded, reference, predictor)
+    return {**row, "error": error}
 
 
 def predict(degraded, reference, predictor):
-    """Predicted scores of a pair: {name: float, or None where one of its signals is silent}."""
+    """Predicted scores of a pair: {name: float, or None where one of its signals is silent or too short}.
+
+    The name is `PREDICTED` and what is predicted; `UNHEARD` and that where there is a reference that the network does not hear.
+    """
     value, needed = None, [degraded] if reference is None else [degraded, reference]
-    if all(wave.any() for wave in needed):
+    if all(wave.any() and len(wave) >= SHORTEST for wave in needed):
         matched = match_level(degraded, reference) if predictor.needs_reference else degraded
         value = float(predictor.predict_waves([(matched, reference)])[0])
     target = predictor.target.text
     also = {name: None if value is None else follow(value) for name, follow in ALSO.get(target, {}).items()}
-    return {PREDICTED + name: found for name, found in {target: value, **also}.items()}
+    prefix = PREDICTED if reference is None or predictor.needs_reference else UNHEARD
+    return {prefix + name: found for name, found in {target: value, **also}.items()}
+
+
+def scored(row):
+    """Whether a row of `score` holds a score: a measured one, or, where nothing is measured, a predicted one."""
+    names = [name for name in row if name not in ("degraded", "reference", "error")]
+    return any(row[name] is not None for name in [name for name in names if kind_of(name) == ""] or names)
+
+
+def kind_of(name):
+    """`UNHEARD`, `PREDICTED` or, of what is measured, ""."""
+    return next((prefix for prefix in (UNHEARD, PREDICTED) if name.startswith(prefix)), "")
 
 
 def match_level(degraded, reference):
@@ -230,41 +275,94 @@ def means(rows):
     return {name: float(np.mean(found)) if found else None for name, found in values.items()}
 
 
-def as_json(rows, quality_nets):
-    """What --json prints: infinite scores (SI-SDR of identical signals) become null, which JSON can say."""
+def as_json(rows, quality_nets, biases):
+    """What --json prints; infinite scores (SI-SDR of identical signals) become null, which JSON can say."""
     def finite(value):
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
     pairs = [{name: finite(value) for name, value in row.items()} for row in rows]
-    return {"quality_net": quality_nets, "pairs": pairs, "mean": means(rows)}
+    return {"quality_net": quality_nets, **({"bias": biases} if biases else {}), "pairs": pairs, "mean": means(rows)}
 
 
-def as_table(rows, labels):
+def as_table(rows, targets=()):
     """A single pair: a line a score, predicted beside measured. Several: a line a pair, and the mean. The reasons for empty cells below.
+
+    Measured scores stand before predicted ones. The table of several pairs is at most `WIDTH` columns wide: long file names lose their
+    middle, and what does not fit beside goes below.
 
     Args:
         rows: of `score`, and their names.
-        labels: {name: what it is called} where `metrics.label` does not know it.
+        targets: `targets.Target` of each Quality-Net, whose weighted sums are explained.
     """
-    def label(name):
-        return labels.get(name) or metrics.label(name)
-
     names = [Path(row["degraded"]).name for row in rows]
     if len(set(names)) < len(names):  # one name in several folders
         names = [row["degraded"] for row in rows]
-    given = [name for name in rows[0] if name not in ("degraded", "reference", "error")]
-    measured = [name for name in given if not name.startswith(PREDICTED)]
-    scores = list(dict.fromkeys(measured + [name.removeprefix(PREDICTED) for name in given]))
+    columns = [name for prefix in ("", PREDICTED, UNHEARD) for name in rows[0]
+               if name not in ("degraded", "reference", "error") and kind_of(name) == prefix]
+    sums = {target.text: target for target in targets if len(target.terms) > 1}
+    sums = {text: f"sum {number}" if len(sums) > 1 else "sum" for number, text in enumerate(sums, start=1)}
+    explained = [f"{sums[target.text]}: {weighted(target)}" for target in targets if target.text in sums]
+    said = {"": "measured", PREDICTED: "predicted", UNHEARD: "predicted without reference"}
     if len(rows) == 1:
-        lines = [[label(score), rows[0].get(PREDICTED + score), rows[0].get(score)] for score in scores]
-        headers = [names[0], "predicted", "measured"]
+        kinds = [prefix for prefix in said if any(kind_of(name) == prefix for name in columns)]
+        lines = [[sums.get(score) or called(score), *(rows[0].get(prefix + score) for prefix in kinds)]
+                 for score in dict.fromkeys(name.removeprefix(kind_of(name)) for name in columns)]
+        tables = [tabulate(lines, headers=[shortened(names[0], 50), *map(said.get, kinds)], floatfmt=".3f")]
     else:
-        columns = [name for score in scores for name in (PREDICTED + score, score) if name in rows[0]]
-        lines = [[name, *(row[column] for column in columns)] for name, row in [*zip(names, rows, strict=True), ("mean", means(rows))]]
-        headers = ["degraded", *("\n".join([*textwrap.wrap(label(column.removeprefix(PREDICTED)), 9),
-                                            *["predicted"] * column.startswith(PREDICTED)]) for column in columns)]
+        def header(name):
+            score = name.removeprefix(kind_of(name))
+            above = {"": [], PREDICTED: ["predicted"], UNHEARD: ["predicted", "without ref."]}[kind_of(name)]
+            return above + textwrap.wrap(sums.get(score) or called(score), 12 if above else 6)
+
+        tables = several([*zip(names, rows, strict=True), ("mean", means(rows))], {name: header(name) for name in columns})
     reasons = [f"{name}: {row['error']}" for name, row in zip(names, rows, strict=True) if row["error"]]
-    return "\n".join([tabulate(lines, headers=headers, floatfmt=".3f"), *reasons])
+    return "\n".join(["\n\n".join(tables), *explained, *reasons])
+
+
+def several(rows, headers):
+    """Tables of pairs down and scores across, each at most `WIDTH` wide: a list of texts, one where all scores fit side by side.
+
+    Args:
+        rows: [(name, {score: float or None})], the mean last; names that differ only where they are cut are numbered.
+        headers: {score: lines of its header}.
+    """
+    deep = max(map(len, headers.values()))
+    columns = {score: [""] * (deep - len(lines)) + lines + ["" if row[score] is None else f"{row[score]:.2f}" for _, row in rows]
+               for score, lines in headers.items()}
+    widths = {score: max(map(len, column)) for score, column in columns.items()}
+    tables = [[]]
+    for score, width in widths.items():
+        if tables[-1] and NARROWEST_NAME + sum(2 + widths[other] for other in tables[-1]) + 2 + width > WIDTH:
+            tables.append([])
+        tables[-1].append(score)
+    room = max(NARROWEST_NAME, WIDTH - max(sum(2 + widths[score] for score in scores) for scores in tables))
+    short = [shortened(name, room) for name, _ in rows]
+    if len(set(short)) < len(short):
+        short = [shortened(f"{number} {name}", room) for number, (name, _) in enumerate(rows[:-1], start=1)] + short[-1:]
+    names = [""] * (deep - 1) + ["degraded"] + short
+    wide = max(map(len, names))
+    texts = []
+    for scores in tables:
+        aligned = [[name.ljust(wide) for name in names], *([cell.rjust(widths[score]) for cell in columns[score]] for score in scores)]
+        lines = ["  ".join(cells) for cells in zip(*aligned, strict=True)]
+        lines.insert(deep, "  ".join("-" * width for width in (wide, *(widths[score] for score in scores))))
+        texts.append("\n".join(line.rstrip() for line in lines))
+    return texts
+
+
+def called(name):
+    """A metric as people call it."""
+    return NAMES.get(name) or metrics.label(name)
+
+
+def weighted(target):
+    """A weighted sum in words, such as "0.7 PESQ wb + 0.3 STOI, 0 to 1"."""
+    return " + ".join(f"{term.weight:.3g} {called(term.metric)}" for term in target.terms) + ", 0 to 1"
+
+
+def shortened(name, width):
+    """A name that is longer than `width` without its middle."""
+    return name if len(name) <= width else f"{name[:(width - 2) // 2]}...{name[len(name) - (width - 3 - (width - 2) // 2):]}"
 
 
 if __name__ == "__main__":

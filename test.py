@@ -12,6 +12,7 @@ examples:
 Paired tests: the last system against the one before it, every later trained system against the first, and all against noisy.
 """
 
+import itertools
 from pathlib import Path
 
 from se_keras import cli, files, metrics
@@ -84,6 +85,7 @@ def main(argv=None):
     systems = [pretrained.load_system(name) for name in args.systems]
     for system, name in zip(systems, distinct_names([system.name for system in systems], args.systems), strict=True):
         system.name = name
+    same = [(one.name, other.name) for one, other in itertools.combinations(systems, 2) if one.fingerprint == other.fingerprint]
     predictor = pretrained.load_quality_net(args.quality_net) if args.quality_net else None
     if predictor:
         chosen = [metrics.get(name) for name in dict.fromkeys([*args.metrics, *predictor.target.metrics])]
@@ -97,15 +99,17 @@ def main(argv=None):
 
     shown = [system for system in systems if system.name != "noisy"][-2:]  # beside clean and noisy, in the spectrograms
     baseline = "noisy" if "noisy" in args.systems else systems[0].name
-    typical = report.typical_utterance(table, systems[-1].name, baseline)
-    row = next(row for row in rows if row.id == typical)
-    noisy, clean = mixing.pair(row)
-    waves = {"clean": clean, "noisy": noisy, **{system.name: system.enhance([noisy])[0] for system in shown}}
-    level = "" if row.snr_db is None else f" at {row.snr_db:g} dB"
+    by_id, pictured = {row.id: row for row in rows}, {}
+    for hard in (False, True):
+        row = by_id[report.typical_utterance(table, systems[-1].name, baseline, hard)]
+        noisy, clean = mixing.pair(row)
+        level = "" if row.snr_db is None else f" at {row.snr_db:g} dB"
+        waves = {"clean": clean, "noisy": noisy, **{system.name: system.enhance([noisy])[0] for system in shown}}
+        pictured[f"{row.id}: {row.noise_type}{level}"] = waves
     about = {metric.name: {"scale": metric.scale, "range": list(metric.range), "higher_is_better": metric.higher_is_better,
                            "version": metric.version} for metric in chosen}
-    summary = report.write(table, out, comparisons([system.name for system in systems]), about, waves,
-                           f"{row.id}: {row.noise_type}{level}", note, **({"target": predictor.target.label} if predictor else {}))
+    summary = report.write(table, out, comparisons([system.name for system in systems]), about, pictured, note, same_weights=same,
+                           **({"target": predictor.target.label} if predictor else {}))
     print(tables.terminal(summary))
     print(f"report: {out}")
 

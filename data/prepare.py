@@ -24,6 +24,7 @@ DESCRIPTION = """A corpus -> DIR/{train,valid,test}.jsonl and DIR/corpus.json. L
 
   python data/prepare.py demo
   python data/prepare.py folders --speech S --noise N --out DIR
+  python data/prepare.py pairs --noisy NOISY --clean CLEAN --out DIR
   python data/prepare.py timit --root TIMIT --noise HU100 --test-noise N --out DIR
   python data/prepare.py voicebank --root ROOT --download --out DIR"""
 

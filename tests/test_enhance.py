@@ -91,6 +91,7 @@ def test_outputs_that_cannot_be(folder, tmp_path):
     sf.write(tmp_path / "other" / "a.wav", np.zeros(100), 16_000)
     for inputs, out, message in (
             ([tmp_path / "missing.wav"], "out", "missing.wav: no such file or folder"),
+            ([tmp_path / "missing.wav"], "out.wav", "missing.wav: no such file or folder"),
             ([tmp_path / "empty"], "out", "without audio files"),
             ([folder], "out.wav", "a folder is expected"),
             ([folder], "given/a.wav", "a folder is expected"),
@@ -125,6 +126,18 @@ def test_a_gain_against_clipping_is_said(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(enhance, "load_system", lambda name: Louder())
     assert enhance.main([str(folder / "a.wav"), "--out", str(tmp_path / "out")]) == 0
     assert "scaled by -6.0 dB, or it would clip" in capsys.readouterr().out  # 20 log10(1/2)
+
+
+def test_half_an_ogg_file_is_said(folder, tmp_path, capsys):
+    sf.write(folder / "half.ogg", noisy_speech(10.0), 16_000)
+    (folder / "half.ogg").write_bytes((folder / "half.ogg").read_bytes()[:30_000])
+    for script in (enhance.main, score.main):
+        flags = ["--out", str(tmp_path / "out.wav"), "--enhancer", "wiener"] if script is enhance.main else ["--quality-net", "none"]
+        inputs = [str(folder / "half.ogg")] if script is enhance.main else [
+            "--degraded", str(folder / "half.ogg"), "--reference", str(folder / "half.ogg")]
+        assert script([*inputs, *flags]) == 0
+        said = capsys.readouterr()
+        assert "the end is missing, or was never marked" in said.out + said.err
 
 
 def test_ctrl_c_keeps_what_is_done(folder, tmp_path, monkeypatch, capsys):
@@ -189,8 +202,30 @@ def test_a_table_with_predictions_and_mean(pair, monkeypatch, capsys):
     sf.write(reference.with_name("two.wav"), clean, 16_000)
     monkeypatch.setattr(pretrained, "load_quality_net", lambda name: Predictor())
     assert score.main(["--degraded", str(degraded.parent), "--reference", str(reference.parent)]) == 0
-    out = capsys.readouterr().out
-    assert all(word in out for word in ("predicted", "raw P.862", "PESQ wb", "STOI", "SI-SDR", "one.wav", "two.flac", "mean"))
+    above, names, rule, one, two, mean = capsys.readouterr().out.splitlines()
+    assert above.split() == ["PESQ", "PESQ", "PESQ", "SI-SDR", "predicted", "predicted"]
+    assert names.split() == ["degraded", "raw", "nb", "wb", "STOI", "ESTOI", "(dB)", "PESQ", "raw", "PESQ", "nb"]
+    assert [line.split()[0] for line in (one, two, mean)] == ["one.wav", "two.flac", "mean"]
+    assert one.split()[1] == f"{metrics.get('pesq_raw').function(clean, noisy):.2f}"
+
+
+def test_the_table_of_several_pairs_is_100_wide(pair, monkeypatch):
+    """All that the shipped Quality-Nets give fits side by side; with more, a second table goes below. Long names lose their middle."""
+    sums = [targets.parse("pesq_raw:0.5,covl:0.25,stoi:0.25"), targets.parse("pesq_wb:0.5,stoi:0.5")]
+    measured = dict.fromkeys((*metrics.DEFAULT, "covl", *(target.text for target in sums[:1])), 1.234) | {"si_sdr": -10.123}
+    predicted = dict.fromkeys(("pesq_raw", "pesq_nb", sums[0].text), 1.234)
+    names = ["1355-39947-0000-0000_pink_noise_-10dB.wav", "1355-39947-0000-0001_pink_noise_-10dB.wav", "b.wav"]
+    rows = [{"degraded": f"in/{name}", "reference": "r", **measured, **{f"predicted_{name}": value for name, value in predicted.items()},
+             "error": None} for name in names]
+    lines = score.as_table(rows, sums[:1]).splitlines()
+    assert len(lines) == 3 + 4 + 1 and max(map(len, lines)) <= 100
+    assert [line.split()[:2] for line in lines[3:7]] == [["1", "1355-...dB.wav"], ["2", "1355-...dB.wav"], ["3", "b.wav"], ["mean", "1.23"]]
+    assert lines[-1] == "sum: 0.5 PESQ raw + 0.25 COVL + 0.25 STOI, 0 to 1"
+    for row in rows:
+        row |= {f"predicted_without_reference_{name}": 2.0 for name in ("pesq_raw", "pesq_nb")} | {f"predicted_{sums[1].text}": 0.5}
+    lines = score.as_table(rows, sums).splitlines()
+    assert max(map(len, lines)) <= 100 and "sum 1: 0.5 PESQ raw" in lines[-2] and "sum 2: 0.5 PESQ wb + 0.5 STOI" in lines[-1]
+    assert sum(line.startswith("3 b.wav") for line in lines) == 2 and sum("without ref." in line for line in lines) == 1
 
 
 def test_both_shipped_quality_nets_predict_beside_what_is_measured(pair, capsys):
@@ -205,10 +240,12 @@ def test_both_shipped_quality_nets_predict_beside_what_is_measured(pair, capsys)
     assert row[target.text] == pytest.approx(float(target.to_score(row)), abs=1e-6)
     assert 0 < row["predicted_" + target.text] < 1 and row["predicted_" + target.text] == pytest.approx(row[target.text], abs=0.2)
     assert score.main(files) == 0
-    lines = {line[:50].strip(): line[50:].split() for line in capsys.readouterr().out.splitlines()}
-    assert lines["one.wav"] == ["predicted", "measured"]
-    assert lines[target.label] == [f"{row[prefix + target.text]:.3f}" for prefix in ("predicted_", "")]
-    assert lines["raw P.862 PESQ"] == [f"{row[prefix + 'pesq_raw']:.3f}" for prefix in ("predicted_", "")]
+    printed = capsys.readouterr().out.splitlines()
+    lines = {line[:10].strip(): line[10:].split() for line in printed}
+    assert lines["one.wav"] == ["measured", "predicted"]
+    assert lines["sum"] == [f"{row[prefix + target.text]:.3f}" for prefix in ("", "predicted_")]
+    assert printed[-1] == "sum: 0.5 PESQ raw + 0.25 COVL + 0.25 STOI, 0 to 1"
+    assert lines["PESQ raw"] == [f"{row[prefix + 'pesq_raw']:.3f}" for prefix in ("", "predicted_")]
     assert lines["STOI"] == [f"{row['stoi']:.3f}"]
 
 
@@ -233,13 +270,43 @@ def test_what_cannot_be_measured_is_predicted(pair, monkeypatch, capsys):
     assert "note: gone:loudness[0,1] is predicted, and not measured: metric 'gone:loudness[0,1]': there is no module gone" in said.err
 
 
-def test_two_quality_nets_that_predict_the_same_are_refused(pair, monkeypatch):
+class Deaf(Predictor):
+    """The same of a network that needs no reference."""
+
+    needs_reference = False
+
+    def predict_waves(self, pairs):
+        return [0.25 for _ in pairs]
+
+
+def test_both_kinds_of_quality_net_stand_in_one_table(pair, monkeypatch, capsys):
+    """The one that compares and the one that does not both predict raw PESQ of one pair."""
     degraded, reference, _, _ = pair
-    with pytest.raises(UserError, match="quality-net and quality-net-2018 both predict pesq_raw; name one of them"):
-        score.main(["--degraded", str(degraded), "--reference", str(reference), "--quality-net", "quality-net", "quality-net-2018"])
-    monkeypatch.setattr(pretrained, "read_card", lambda name, kinds: {"network": "quality_net", "target": targets.parse(name).to_config()})
-    with pytest.raises(UserError, match="pesq_raw and pesq_nb both predict pesq_nb"):  # which follows from raw PESQ
-        score.quality_nets(["pesq_raw", "pesq_nb"], reference)
+    found = {"quality-net": Predictor(), "quality-net-2018": Deaf()}
+    monkeypatch.setattr(pretrained, "load_quality_net", found.__getitem__)
+    asked = ["--degraded", str(degraded), "--reference", str(reference), "--quality-net", *found]
+    assert score.main([*asked, "--json"]) == 0
+    row, = json.loads(capsys.readouterr().out)["pairs"]
+    assert row["predicted_pesq_raw"] == pytest.approx(np.log10(1.09), abs=0.01)
+    assert row["predicted_without_reference_pesq_raw"] == 0.25
+    assert row["predicted_without_reference_pesq_nb"] == raw_to_nb(0.25)
+    assert score.main(asked) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split(maxsplit=3)[1:] == ["measured", "predicted", "predicted without reference"]
+    assert lines[2].split()[2:] == [
+        f"{row[name]:.3f}" for name in ("pesq_raw", "predicted_pesq_raw", "predicted_without_reference_pesq_raw")]
+
+
+def test_two_quality_nets_that_predict_the_same_are_refused(pair, monkeypatch):
+    _, reference, _, _ = pair
+    assert score.quality_nets(["quality-net", "quality-net-2018"], reference) == ["quality-net", "quality-net-2018"]
+    for network in ("quality_net", "quality_net_2018"):
+        monkeypatch.setattr(pretrained, "read_card", lambda name, kinds, network=network: {
+            "network": network, "target": targets.parse(name).to_config()})
+        with pytest.raises(UserError, match="pesq_raw and pesq_raw both predict pesq_raw; name one of them"):
+            score.quality_nets(["pesq_raw", "pesq_raw"], reference)
+        with pytest.raises(UserError, match="pesq_raw and pesq_nb both predict pesq_nb"):  # which follows from raw PESQ
+            score.quality_nets(["pesq_raw", "pesq_nb"], reference)
 
 
 @pytest.mark.parametrize("gain_db", (-20, 20))
@@ -270,16 +337,46 @@ def test_what_has_no_score_says_why(tmp_path, capsys):
     for name, wave in (("silent", np.zeros(16_000)), ("clean", speech_like(1)), ("short", speech_like(1)[8_000:10_000])):
         sf.write(tmp_path / f"{name}.wav", wave, 16_000)
 
-    def scored(degraded, reference):
+    def scored(degraded, reference, code):
         assert score.main(["--degraded", str(tmp_path / degraded), "--reference", str(tmp_path / reference), "--json",
-                           "--quality-net", "none"]) == 0
-        return json.loads(capsys.readouterr().out)["pairs"][0]
+                           "--quality-net", "none"]) == code
+        said = capsys.readouterr()
+        assert ("error: not one score could be measured: " in said.err) == (code == 2)
+        return json.loads(said.out)["pairs"][0]
 
-    row = scored("silent.wav", "clean.wav")
+    row = scored("silent.wav", "clean.wav", 2)
     assert row["pesq_raw"] is None and "digital silence" in row["error"]
-    row = scored("short.wav", "short.wav")
+    row = scored("short.wav", "short.wav", 0)
     assert row["pesq_wb"] is None and "1/4 s" in row["error"]
     assert row["si_sdr"] is None  # infinite for identical signals: JSON has no infinity
+
+
+@pytest.mark.parametrize("wave, reason", [(np.zeros(16_000), "digital silence"), (speech_like(1)[8_000:8_100], "shorter than 1/4 s")])
+def test_what_cannot_be_predicted_without_a_reference_ends_in_2(tmp_path, monkeypatch, capsys, wave, reason):
+    monkeypatch.setattr(pretrained, "load_quality_net", lambda name: Deaf())
+    sf.write(tmp_path / "bad.wav", wave, 16_000)
+    assert score.main(["--degraded", str(tmp_path / "bad.wav")]) == 2
+    said = capsys.readouterr()
+    assert "error: not one score could be predicted: " in said.err and reason in said.err and "bad.wav" in said.out
+    sf.write(tmp_path / "good.wav", speech_like(1), 16_000)
+    assert score.main(["--degraded", str(tmp_path)]) == 0
+
+
+def test_the_bias_on_the_card_is_said_without_a_reference(pair, monkeypatch, capsys):
+    degraded, reference, _, _ = pair
+    card = {**pretrained.read_card("quality-net-2018"), "bias": {"data": "valid", "noisy": -0.034, "blstm-mse": 0.1, "blstm-qnet": 0.2}}
+    monkeypatch.setattr(pretrained, "load_quality_net", lambda name: Deaf())
+    monkeypatch.setattr(pretrained, "read_card", lambda name, kinds=None: card)
+    assert score.main(["--degraded", str(degraded)]) == 0
+    sentence = "quality-net-2018: on validation it predicts noisy speech 0.03 too low and enhanced speech 0.15 too high on average"
+    assert sentence in capsys.readouterr().out
+    assert score.main(["--degraded", str(degraded), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["bias"] == {"quality-net-2018": {"noisy": -0.034, "enhanced": pytest.approx(0.15)}}
+    assert score.main(["--degraded", str(degraded), "--reference", str(reference), "--quality-net", "quality-net-2018"]) == 0
+    assert "too high" not in capsys.readouterr().out
+    del card["bias"]
+    assert score.main(["--degraded", str(degraded)]) == 0
+    assert "too high" not in capsys.readouterr().out
 
 
 def test_silence_is_not_predicted():

@@ -150,7 +150,7 @@ def test_the_report(root, said):
     assert scores[["pesq_raw", "pesq_wb", "stoi", "si_sdr", "predicted"]].notna().all(axis=None)
     assert "tuned - mse" in said["test"] and f"report: {root / 'report'}" in said["test"]
     assert {path.name for path in (root / "report" / "figures").iterdir()} == {"labels.png", "predicted.png", "gain.png",
-                                                                             "spectrograms.png"}
+                                                                             "spectrograms.png", "spectrograms_hard.png"}
 
 
 def test_a_run_is_shipped_with_its_card(root, tmp_path, monkeypatch, capsys):
@@ -158,7 +158,8 @@ def test_a_run_is_shipped_with_its_card(root, tmp_path, monkeypatch, capsys):
     ship = load_script("weights/ship.py")
     monkeypatch.setattr(pretrained, "WEIGHTS", tmp_path)
     for run, name in (("tuned", "mine"), ("quality-net", "my-judge")):
-        ship.main([str(root / run), name, "--report", str(root / "report"), "--licence", "MIT", "--data-note", "a tiny corpus"])
+        ship.main([str(root / run), name, "--report", str(root / "report"), "--licence", "MIT", "--data-note", "a tiny corpus",
+                   *(["--validation", str(root / "report")] if name == "my-judge" else [])])
         assert f"{name}.weights.h5" in capsys.readouterr().out
         network, card = pretrained.load(name)  # which checks the checksum
         for ours, theirs in zip(network.get_weights(), pretrained.load(root / run)[0].get_weights(), strict=True):
@@ -169,6 +170,9 @@ def test_a_run_is_shipped_with_its_card(root, tmp_path, monkeypatch, capsys):
     assert mine["pesq_raw"]["mean"] == pytest.approx(table.loc[table["system"] == "tuned", "pesq_raw"].mean())
     judge = json.loads((tmp_path / "my-judge.json").read_text())
     assert judge["target"]["text"] == "pesq_raw" and set(judge["scores"]["prediction"]) == {"noisy", "mse", "tuned"}
+    assert judge["bias"].keys() == {"data", "noisy", "mse", "tuned"} and judge["bias"]["data"].endswith("test.jsonl.")
+    for system, rows in table.groupby("system"):
+        assert judge["bias"][system] == pytest.approx((rows["predicted"] - rows["target"]).mean(), abs=1e-3)
     assert judge["lipschitz"]["product"] > 0 and "lipschitz" not in json.loads((tmp_path / "mine.json").read_text())
     with pytest.raises(UserError, match="no such report"):
         ship.main([str(root / "tuned"), "mine", "--report", str(tmp_path / "nowhere")])

@@ -25,6 +25,8 @@ def main(argv=None):
     parser.add_argument("--data-note", default="", help="the training data in a sentence, with their licences")
     parser.add_argument("--licence", default="MIT", help="of the weights")
     parser.add_argument("--report", metavar="REPORT", help="a report of test.py in which the run was scored")
+    parser.add_argument("--validation", metavar="REPORT",
+                        help="of a Quality-Net: a report of test.py --split valid --quality-net, for its bias")
     parser.add_argument("--system", help="its name in that report; the run folder's by default")
     args = parser.parse_args(argv)
     config = runs.read_config(args.run)
@@ -49,19 +51,32 @@ def main(argv=None):
     if args.report:
         card["scores"] = _scores(Path(args.report) / "summary.json", None if config["network"] in models.QUALITY_NETWORKS else
                                  args.system or Path(args.run).name)
+    if args.validation:
+        card["bias"] = _bias(Path(args.validation) / "summary.json")
     shutil.copy(weights, pretrained.WEIGHTS / f"{args.name}.weights.h5")
     files.write_json(pretrained.WEIGHTS / f"{args.name}.json", card)
     print(f"{pretrained.WEIGHTS / args.name}.weights.h5, sha256 {card['sha256'][:12]}...")
 
 
-def _scores(path, system):
-    """What a report says of an enhancer; with None, what it says of Quality-Net's predictions."""
+def _bias(path):
+    """By how much Quality-Net's predictions are too high on average: {"data": of what, system: mean of predicted - true}."""
+    summary = _summary(path, predictions=True)
+    return {"data": summary["note"], **{system: round(entry["bias"], 3) for system, entry in summary["prediction"].items()}}
+
+
+def _summary(path, predictions=False):
     if not path.is_file():
         raise UserError(f"{path}: no such report; make one with test.py")
     summary = json.loads(path.read_text())
+    if predictions and not summary["prediction"]:
+        raise UserError(f"{path}: holds no predictions; make it with test.py --quality-net")
+    return summary
+
+
+def _scores(path, system):
+    """What a report says of an enhancer; with None, what it says of Quality-Net's predictions."""
+    summary = _summary(path, predictions=system is None)
     if system is None:
-        if not summary["prediction"]:
-            raise UserError(f"{path}: holds no predictions; make it with test.py --quality-net")
         return {"target": summary["target"], "prediction": summary["prediction"], "note": summary["note"]}
     found = {metric: {"mean": systems[system]["mean"], "per_snr": systems[system]["per_snr"]}
              for metric, systems in summary["averages"].items() if system in systems}

@@ -8,7 +8,7 @@ import importlib
 
 from se_keras.errors import UserError
 
-NAMES = ("demo", "folders", "timit", "voicebank")
+NAMES = ("demo", "folders", "pairs", "timit", "voicebank")
 
 
 def get(name):

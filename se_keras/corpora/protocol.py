@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import soundfile as sf
 from tqdm import tqdm
 
 from se_keras.errors import UserError
@@ -17,6 +18,7 @@ from se_keras.signals import audio, mixing
 
 SUFFIXES = (".wav", ".flac")
 TRIES = 20  # draws of a noise segment before it is placed by hand
+FRAME = 256  # samples at 16 kHz by which the two files of a ready-made pair may differ
 FLOOR = 1e-4  # a segment 40 dB below its file's mean power is a pause: amplified to the SNR, it would be the recorder's hiss
 
 
@@ -101,6 +103,15 @@ def speech_ids(paths, root):
     stems = [path.stem for path in paths]
     if len(set(stems)) == len(stems):
         return stems
+    return path_ids(paths, root)
+
+
+def path_ids(paths, root):
+    """Ids of files by their paths below `root`: without suffix, joined by "-".
+
+    Raises:
+        UserError: two files that differ in nothing but the suffix.
+    """
     ids, owner = ["-".join(path.relative_to(root).with_suffix("").parts) for path in paths], {}
     for name, path in zip(ids, paths, strict=True):
         if owner.setdefault(name, path) is not path:
@@ -128,6 +139,28 @@ def check(paths, speech, desc):
             raise UserError(f"{path}: is digital silence, of which no SNR can be made; remove the file")
         found[path] = rate, len(wave)
     return found
+
+
+def check_lengths(clean, noisy, checked):
+    """See that the two files of a ready-made pair are equally long, within `FRAME` samples at 16 kHz.
+
+    Args:
+        clean, noisy: paths.
+        checked: {path: (sample rate in Hz, samples)}, from `check`.
+
+    Raises:
+        UserError: they are not.
+    """
+    lengths = [round(samples * audio.SAMPLE_RATE / rate) for rate, samples in (checked[clean], checked[noisy])]
+    if abs(lengths[0] - lengths[1]) > FRAME:
+        raise UserError(f"{clean} and {noisy} hold {lengths[0]} and {lengths[1]} samples at 16 kHz, more than {FRAME} "
+                        "apart: they are no pair; fetch or cut them again")
+
+
+def ready_made(name, clean, noisy, speaker, noise_type="unknown", snr_db=None):
+    """The row of a ready-made pair of 16 kHz files, cut to the shorter one."""
+    return Utterance(id=name, clean=str(clean), noisy=str(noisy), speaker=speaker, noise_type=noise_type, snr_db=snr_db,
+                     samples=min(sf.info(str(path)).frames for path in (clean, noisy)))
 
 
 def at_16_khz(checked, targets):

@@ -9,14 +9,11 @@ import zipfile
 from pathlib import Path
 
 import requests
-import soundfile as sf
 from tqdm import tqdm
 
 from se_keras import files
 from se_keras.corpora import protocol
 from se_keras.errors import UserError
-from se_keras.mixtures.manifest import Utterance
-from se_keras.signals import audio
 
 URL = "https://datashare.ed.ac.uk/bitstream/handle/10283/2791"
 FOLDERS = {"train": ("clean_trainset_28spk_wav", "noisy_trainset_28spk_wav"), "test": ("clean_testset_wav", "noisy_testset_wav")}
@@ -24,7 +21,6 @@ LOGS = {"train": "log_trainset_28spk.txt", "test": "log_testset.txt"}
 ARCHIVES = (*FOLDERS["test"], *FOLDERS["train"], "logfiles")
 PUBLISHED = {"train": 11_572, "test": 824}  # pairs in the published corpus
 HELD_OUT = ("p226", "p287")  # validation speakers; SpeechBrain's recipe holds out the same two
-FRAME = 256  # samples at 16 kHz by which the two files of a pair may differ
 LAYOUT = "expected {clean,noisy}_{trainset_28spk,testset}_wav (or ..._wav_16k) with pXXX_NNN.wav files"
 ATTEMPTS = 5
 
@@ -54,10 +50,7 @@ def prepare(args, out):
     checked = protocol.check(files, speech=True, desc="checking pairs")
     for part in pairs.values():
         for clean, noisy in part:
-            lengths = [round(samples * audio.SAMPLE_RATE / rate) for rate, samples in (checked[clean], checked[noisy])]
-            if abs(lengths[0] - lengths[1]) > FRAME:
-                raise UserError(f"{clean} and {noisy} hold {lengths[0]} and {lengths[1]} samples at 16 kHz, more than {FRAME} "
-                                "apart: they are no pair; fetch them again")
+            protocol.check_lengths(clean, noisy, checked)
     usable = protocol.at_16_khz(checked, {path: out / "wav16k" / path.parent.name / path.name for path in checked})
 
     splits = {"train": [], "valid": [], "test": []}
@@ -67,9 +60,7 @@ def prepare(args, out):
             speaker = clean.stem.split("_")[0]
             noise_type, snr_db = conditions.get(clean.stem, ("unknown", None))
             split = "valid" if part == "train" and speaker in HELD_OUT else part
-            splits[split].append(Utterance(
-                id=clean.stem, clean=str(usable[clean]), noisy=str(usable[noisy]), speaker=speaker, noise_type=noise_type,
-                snr_db=snr_db, samples=min(sf.info(str(usable[path])).frames for path in (clean, noisy))))
+            splits[split].append(protocol.ready_made(clean.stem, usable[clean], usable[noisy], speaker, noise_type, snr_db))
         if len(found) != PUBLISHED[part]:
             print(f"notice: the {part} folders hold {len(found)} of the {PUBLISHED[part]} pairs of the published corpus")
     if empty := [split for split, rows in splits.items() if not rows]:

@@ -5,10 +5,11 @@ from pathlib import Path
 from se_keras import files
 from se_keras.report import tables
 
-FIGURES = ("labels.png", "predicted.png", "gain.png", "spectrograms.png")
+FIGURES = ("labels.png", "predicted.png", "gain.png", "spectrograms.png", "spectrograms_hard.png")
 
 
-def write(scores, folder, comparisons=(), about=None, waves=None, title="", note="", seed=0, target=tables.LABELS["pesq_raw"]):
+def write(scores, folder, comparisons=(), about=None, pictured=None, note="", seed=0, target=tables.LABELS["pesq_raw"],
+          same_weights=()):
     """Write REPORT/summary.json, table.md and figures/; what an earlier report left there is replaced.
 
     Args:
@@ -16,11 +17,12 @@ def write(scores, folder, comparisons=(), about=None, waves=None, title="", note
         folder: REPORT; made where it is missing.
         comparisons: pairs (system, baseline) to be tested, see `tables.summarise`.
         about: {metric: what its numbers are: scale, package, version}.
-        waves: {name: float `(samples,)` at 16 kHz} of one utterance for the spectrograms; none where it is None.
-        title: of the spectrograms.
+        pictured: {title: {name: float `(samples,)` at 16 kHz}} of one utterance for the spectrograms, and of a second, harder
+            one where there is one; none where it is None.
         note: what the tables say first.
         seed: of the bootstrap.
         target: what Quality-Net predicts, in words.
+        same_weights: pairs of systems that are known to be one and the same.
 
     Returns:
         The summary.
@@ -29,7 +31,7 @@ def write(scores, folder, comparisons=(), about=None, waves=None, title="", note
 
     folder = Path(folder)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
-    summary = tables.summarise(scores, comparisons, about, note, seed, target)
+    summary = tables.summarise(scores, comparisons, about, note, seed, target, same_weights)
     files.write_json(folder / "summary.json", summary)
     files.write_text(folder / "table.md", tables.markdown(summary))
 
@@ -44,19 +46,26 @@ def write(scores, folder, comparisons=(), about=None, waves=None, title="", note
         figures.label_histogram(scored, paths["labels.png"], colours)
     if summary["prediction"]:
         pairs = {name: (by_system[name]["target"], by_system[name]["predicted"]) for name in summary["prediction"]}
-        figures.predicted_against_true(pairs, paths["predicted.png"], colours, label=target)
+        odd = tables.contradictory(scores)
+        odd = {name: odd[by_system[name].index].to_numpy() for name in pairs}
+        figures.predicted_against_true(pairs, paths["predicted.png"], colours, label=target, contradictory=odd)
     if "noisy" in by_system and len(by_system) > 1 and summary["averages"][metric]["noisy"]["utterances"]:
         figures.gain_bars(scores, paths["gain.png"], metric, colours=colours)
-    if waves:
-        figures.spectrograms(waves, paths["spectrograms.png"], title=title)
+    for name, (title, waves) in zip(("spectrograms.png", "spectrograms_hard.png"), (pictured or {}).items(), strict=False):
+        figures.spectrograms(waves, paths[name], title=title)
     return summary
 
 
-def typical_utterance(scores, system, baseline="noisy"):
+def typical_utterance(scores, system, baseline="noisy", hard=False):
     """The id of an utterance to show: of the middle SNR, the one in which `system` gains its median over `baseline`.
 
     The gain is in the rows' first metric (raw PESQ by default), so that the choice favours nobody. Where no utterance has both
     scores it is the first one.
+
+    Args:
+        scores: score rows.
+        system, baseline: names in them.
+        hard: of the lowest SNR instead.
     """
     table, _ = tables.paired(scores, tables.metric_names(scores)[0])
     if table.empty:
@@ -64,6 +73,6 @@ def typical_utterance(scores, system, baseline="noisy"):
     snr_db = scores.drop_duplicates("id").set_index("id")["snr_db"].loc[table.index]
     levels = sorted(snr_db.dropna().unique())
     if levels:
-        table = table[snr_db == levels[len(levels) // 2]]
+        table = table[snr_db == levels[0 if hard else len(levels) // 2]]
     gain = (table[system] - table[baseline]).sort_values(kind="stable")
     return gain.index[len(gain) // 2]

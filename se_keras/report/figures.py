@@ -4,6 +4,7 @@ A system has one colour in all figures of a report (`palette`). No figure opens 
 of them work in scripts, notebooks and tests alike.
 """
 
+import itertools
 import textwrap
 from pathlib import Path
 
@@ -25,6 +26,9 @@ _STYLE = {"axes.spines.top": False, "axes.spines.right": False, "axes.grid": Tru
           "axes.axisbelow": True, "axes.titlesize": 11, "axes.labelsize": 10, "legend.fontsize": 9, "legend.frameon": False,
           "figure.dpi": 100, "savefig.dpi": 150}
 _PESQ = LABELS["pesq_raw"]
+# Fu, Liao and Tsao, "Learning with learned loss function", IEEE SPL 27 (2020): raw PESQ on their TIMIT test set, mean over five SNRs. The
+# curves of their Fig. 2 and 5 are drawn on validation data, and their values are printed nowhere.
+LETTER_TEST_PESQ = {"BLSTM (MSE), test": 2.467, "BLSTM (Quality-Net), test": 2.569}
 _ITERATION = "Iteration (updates of the enhancer)"
 
 
@@ -59,7 +63,7 @@ def label_histogram(labels, path, colours=None, label=_PESQ):
         return _save(figure, path)
 
 
-def predicted_against_true(pairs, path, colours=None, max_points=4000, label=_PESQ):
+def predicted_against_true(pairs, path, colours=None, max_points=4000, label=_PESQ, contradictory=None):
     """Scatter of predicted over true scores, one panel a kind of speech, with LCC, SRCC and RMSE in the legend.
 
     Args:
@@ -68,6 +72,8 @@ def predicted_against_true(pairs, path, colours=None, max_points=4000, label=_PE
         colours: `palette` of the report.
         max_points: points drawn a panel, evenly spaced in the order given; the numbers are of all.
         label: of the score, with its unit.
+        contradictory: {name: bool `(n,)`}: pairs whose true score contradicts another metric (`tables.contradictory`). They are drawn as
+            crosses, each one, and the numbers are given with and without them.
     """
     colours = colours or palette(pairs)
     values = {name: np.asarray(pair, dtype=float) for name, pair in pairs.items()}
@@ -76,15 +82,25 @@ def predicted_against_true(pairs, path, colours=None, max_points=4000, label=_PE
     with matplotlib.rc_context(_STYLE):
         figure, axes = _figure(3.7 * len(pairs) + 0.4, 4.3, columns=len(pairs), sharey=True)
         for panel, (name, (true, predicted)) in zip(np.atleast_1d(axes), values.items(), strict=True):
-            numbers = agreement(true, predicted)
-            said = f"LCC {numbers['lcc']:.3f}\nSRCC {numbers['srcc']:.3f}\nRMSE {numbers['rmse']:.3f}\nn = {numbers['count']:,}"
-            step = max(1, len(true) // max_points)
+            odd = np.zeros(len(true), bool) if contradictory is None else np.asarray(contradictory.get(name, np.zeros(len(true), bool)))
+            odd = odd & np.isfinite(true) & np.isfinite(predicted)
+            said = _agreement(agreement(true, predicted))
+            plain = np.flatnonzero(~odd)
+            plain = plain[::max(1, len(true) // max_points)]
             panel.plot(limits, limits, color="black", linewidth=0.8, linestyle="--")
-            panel.scatter(true[::step], predicted[::step], s=7, alpha=0.35, linewidths=0, color=colours[name], label=said)
+            panel.scatter(true[plain], predicted[plain], s=7, alpha=0.35, linewidths=0, color=colours[name], label=said)
+            if odd.any():
+                without = _agreement(agreement(true[~odd], predicted[~odd]))
+                panel.scatter(true[odd], predicted[odd], s=36, marker="x", linewidths=1.4, color="black",
+                              label=f"without x (metrics\ncontradict each other):\n{without}")
             panel.set(xlim=limits, ylim=limits, box_aspect=1, title=name, xlabel=_wrap(f"True {label}"))
             panel.legend(loc="upper left", handlelength=0, handletextpad=0, markerscale=0)
         np.atleast_1d(axes)[0].set_ylabel(_wrap(f"Predicted {label}"))
         return _save(figure, path)
+
+
+def _agreement(numbers):
+    return f"LCC {numbers['lcc']:.3f}\nSRCC {numbers['srcc']:.3f}\nRMSE {numbers['rmse']:.3f}\nn = {numbers['count']:,}"
 
 
 def learning_curve(history, path):
@@ -117,7 +133,41 @@ def learning_curve(history, path):
         return _save(figure, path)
 
 
-def true_by_iteration(runs, path, colours=None, last=None, label=_PESQ):
+def quality_net_learning_curve(history, path):
+    """A Quality-Net's training: errors above, correlations below, against its updates, from a run's history.csv.
+
+    Args:
+        history: DataFrame with update (or epoch), loss, and what `judges.surrogate.QualityValidation` gives: valid_loss, valid_lcc,
+            valid_srcc, valid_rmse, these three also with _noisy and _enhanced, and valid_lcc_change. What is missing is not drawn.
+        path: of the PNG.
+    """
+    speech = {"": ("all validation speech", "black"), "_noisy": ("noisy", _FIXED["noisy"]), "_enhanced": ("enhanced", _COLOURS[0])}
+    lines = [(0, "loss", "training objective", {"color": _COLOURS[1], "linestyle": ":"}),
+             (0, "valid_loss", "validation loss: squared error of the score", {"color": _COLOURS[1]})]
+    lines += [(0, f"valid_rmse{kind}", f"RMSE, {said}", {"color": colour}) for kind, (said, colour) in speech.items()]
+    for name, style in (("lcc", "-"), ("srcc", "--")):
+        lines += [(1, f"valid_{name}{kind}", f"{name.upper()}, {said}", {"color": colour, "linestyle": style})
+                  for kind, (said, colour) in speech.items()]
+    lines.append((1, "valid_lcc_change", "LCC of changes of a mask", {"color": _COLOURS[2]}))
+    along = "update" if "update" in history else "epoch"
+    with matplotlib.rc_context(_STYLE):
+        figure, panels = _figure(8.0, 6.4, rows=2, sharex=True)
+        for place, name, said, style in lines:
+            if name in history and history[name].notna().any():
+                rows = history[[along, name]].dropna()
+                panels[place].plot(rows[along], rows[name], marker="o", markersize=3, label=said, **style)
+        positive = [line.get_ydata().min() > 0 for line in panels[0].lines]
+        if positive and all(positive):
+            panels[0].set_yscale("log")
+            panels[0].yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
+        panels[0].set(ylabel="Error", title="Quality-Net's learning curve")
+        panels[1].set(ylabel="Correlation", xlabel="Updates" if along == "update" else "Epoch")
+        for panel in panels:
+            panel.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+        return _save(figure, path)
+
+
+def true_by_iteration(runs, path, colours=None, last=None, label=_PESQ, letter=None):
     """The letter's Fig. 2: true validation score against iteration, fine-tuning through Quality-Net beside going on with MSE.
 
     Args:
@@ -126,6 +176,7 @@ def true_by_iteration(runs, path, colours=None, last=None, label=_PESQ):
         colours: `palette` of the report.
         last: last iteration shown; None for all (the letter shows 30).
         label: of the score, with its unit.
+        letter: {name: value or (iteration, value)} of the letter's own, to be drawn beside, such as `LETTER_TEST_PESQ`.
     """
     colours = colours or palette(runs)
     last = max(np.max(iteration) for iteration, _ in runs.values()) if last is None else last
@@ -135,12 +186,13 @@ def true_by_iteration(runs, path, colours=None, last=None, label=_PESQ):
             iteration, pesq = np.asarray(iteration), np.asarray(pesq, dtype=float)
             shown = (iteration <= last) & np.isfinite(pesq)
             axes.plot(iteration[shown], pesq[shown], marker=marker, markersize=4.5, color=colours[name], label=name)
+        _draw_letter(axes, letter)
         axes.set(xlabel=_ITERATION, ylabel=_wrap(f"True {label}, validation"), title="Fine-tuning", xlim=(-0.02 * last, 1.02 * last))
         axes.legend()
         return _save(figure, path)
 
 
-def predicted_and_true_by_iteration(iteration, predicted, true, path, best=None, label=_PESQ):
+def predicted_and_true_by_iteration(iteration, predicted, true, path, best=None, label=_PESQ, letter=None):
     """The letter's Fig. 5: predicted and true score against iteration; where they part, Quality-Net is being fooled.
 
     Args:
@@ -149,6 +201,7 @@ def predicted_and_true_by_iteration(iteration, predicted, true, path, best=None,
         path: of the PNG.
         best: iteration that was kept; by default that of the highest true score.
         label: of the score, with its unit.
+        letter: as `true_by_iteration`.
     """
     iteration, predicted, true = (np.asarray(values, dtype=float) for values in (iteration, predicted, true))
     best = iteration[np.nanargmax(true)] if best is None else best
@@ -160,6 +213,7 @@ def predicted_and_true_by_iteration(iteration, predicted, true, path, best=None,
             axes.plot(iteration[given], values[given], label=name, **line)
         value = true[np.argmin(np.abs(iteration - best))]
         axes.plot([best], [value], "o", color=_COLOURS[0], label=f"kept: iteration {best:g}, true {value:.2f}")
+        _draw_letter(axes, letter)
         axes.set(xlabel=_ITERATION, ylabel=_wrap(f"{label}, validation"), title="Predicted and true score", xlim=(0, None))
         axes.legend()
         return _save(figure, path)
@@ -263,6 +317,15 @@ def gain_bars(scores, path, metric="pesq_raw", baseline="noisy", colours=None):
         np.atleast_1d(axes)[0].set_ylabel(f"Gain in {LABELS.get(metric, metric)}\nover {baseline}")
         figure.legend(*np.atleast_1d(axes)[0].get_legend_handles_labels(), loc="outside upper center", ncols=min(4, len(systems)))
         return _save(figure, path)
+
+
+def _draw_letter(axes, letter):
+    """The letter's own values on axes of scores against iteration: a number as a level, a pair of arrays as a line."""
+    for (name, value), style in zip((letter or {}).items(), itertools.cycle((":", "-.", (0, (5, 1, 1, 1, 1, 1)))), strict=False):
+        if np.ndim(value):
+            axes.plot(*value, color="black", linestyle=style, linewidth=1.0, label=f"the letter's {name}")
+        else:
+            axes.axhline(value, color="black", linestyle=style, linewidth=1.0, label=f"the letter's {name}: {value:g}")
 
 
 def _figure(width, height, rows=1, columns=1, **options):

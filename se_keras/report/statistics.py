@@ -87,25 +87,27 @@ def paired_test(differences, clusters, draws=DRAWS, seed=0):
 
 
 def agreement(true, predicted):
-    """How well predicted scores follow true ones: {"lcc", "srcc", "rmse", "count"}.
+    """How well predicted scores follow true ones: {"lcc", "srcc", "rmse", "bias", "count"}.
 
     Args:
         true, predicted: float `(n,)`; pairs in which either is missing (None or NaN) are left out.
 
     Returns:
-        Pearson's and Spearman's correlation in [-1, 1], root mean square error on the scores' scale, pairs used.
+        Pearson's and Spearman's correlation in [-1, 1], root mean square error on the scores' scale, mean of predicted - true,
+        pairs used.
         What the pairs do not determine (fewer than two, or one side constant) is NaN.
     """
     true, predicted = np.asarray(true, dtype=float), np.asarray(predicted, dtype=float)
     both = np.isfinite(true) & np.isfinite(predicted)
     true, predicted = true[both], predicted[both]
-    lcc = srcc = rmse = np.nan
+    lcc = srcc = rmse = bias = np.nan
     if len(true):
+        bias = float(np.mean(predicted - true))
         rmse = float(np.sqrt(np.mean((true - predicted) ** 2)))
     if len(true) > 1 and np.ptp(true) > 0 and np.ptp(predicted) > 0:
         lcc = float(scipy.stats.pearsonr(true, predicted).statistic)
         srcc = float(scipy.stats.spearmanr(true, predicted).statistic)
-    return {"lcc": lcc, "srcc": srcc, "rmse": rmse, "count": len(true)}
+    return {"lcc": lcc, "srcc": srcc, "rmse": rmse, "bias": bias, "count": len(true)}
 
 
 def _by_cluster(values, clusters):

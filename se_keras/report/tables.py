@@ -1,5 +1,6 @@
 """Score rows to averages, intervals, tests: one summary, and the tables made of it."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from tabulate import tabulate
 
 from se_keras import metrics
 from se_keras.errors import UserError
+from se_keras.metrics import pesq
 from se_keras.report.statistics import agreement, cluster_bootstrap, paired_test
 
 LABELS = {name: metrics.label(name) for name in metrics.NAMES} | {
@@ -68,6 +70,24 @@ def paired(scores, metric):
     return table[~missing.any(axis=1)], left_out
 
 
+def contradictory(scores):
+    """Which score rows hold a narrow-band and a wide-band PESQ that cannot both be right (`metrics.pesq.contradict`): bool Series.
+
+    They are scores as any other, and stay in all averages; but one of them among a hundred can decide a correlation.
+    """
+    if not {"pesq_raw", "pesq_wb"} <= set(scores.columns):
+        return pd.Series(False, scores.index)
+    return pd.Series(pesq.contradict(scores["pesq_raw"].astype(float), scores["pesq_wb"].astype(float)), scores.index)
+
+
+def identical(scores):
+    """Pairs of systems whose scores are equal in every row and metric: a list of (earlier, later); none where there are no scores."""
+    names = metric_names(scores)
+    tables = {system: rows.set_index("id")[names].sort_index() for system, rows in scores.groupby("system", sort=False)}
+    return [(one, other) for one, other in itertools.combinations(tables, 2)
+            if tables[one].notna().any(axis=None) and tables[one].equals(tables[other])]
+
+
 def snr_labels(snr_db):
     """SNRs to labels such as "-6 dB"; "" where there is none. More than ten distinct ones are rounded to steps of 5 dB."""
     snr_db = np.asarray(snr_db, dtype=float)
@@ -76,7 +96,7 @@ def snr_labels(snr_db):
     return [f"{value + 0.0:g} dB" if np.isfinite(value) else "" for value in snr_db]
 
 
-def summarise(scores, comparisons=(), about=None, note="", seed=0, target=LABELS["pesq_raw"]):
+def summarise(scores, comparisons=(), about=None, note="", seed=0, target=LABELS["pesq_raw"], same_weights=()):
     """Averages, intervals, paired tests and counts, ready for JSON (what is unknown is None).
 
     Args:
@@ -86,12 +106,16 @@ def summarise(scores, comparisons=(), about=None, note="", seed=0, target=LABELS
         note: what the tables say first, such as which manifest was scored, or that it is a subset.
         seed: of the bootstrap and of the permutations.
         target: what Quality-Net predicts, in words.
+        same_weights: pairs of systems that are known to be one and the same.
 
     Returns:
         dict with note, systems, utterances, clean_utterances, speakers, snrs, metrics (`about`), target,
         averages {metric: {system: mean, by_clean_utterance, by_speaker (95% intervals), per_snr, utterances}},
         comparisons [system, baseline, metric, difference, the same intervals, tests by clean utterance and by speaker],
-        prediction {system: lcc, srcc, rmse, count} of the predicted against the true target,
+        prediction {system: lcc, srcc, rmse, bias, count} of the predicted against the true target; where some of its rows are
+        contradictory also how many of these have a prediction (contradictory) and the numbers of the others (without_contradictory),
+        contradictory [id, system, snr_db, pesq_raw, pesq_wb] of rows whose metrics contradict each other (`contradictory`),
+        identical [systems, why]: pairs of systems that do not differ,
         left_out {metric: {id: reason}}: utterances without a score of some system, left out for all systems of that metric.
     """
     systems, names = list(scores["system"].unique()), metric_names(scores)
@@ -101,7 +125,13 @@ def summarise(scores, comparisons=(), about=None, note="", seed=0, target=LABELS
     summary = {"note": note, "systems": systems, "utterances": len(utterances),
                "clean_utterances": int(utterances["clean"].nunique()), "speakers": int(utterances["speaker"].nunique()),
                "snrs": levels, "metrics": about or {}, "target": target,
-               "averages": {}, "comparisons": [], "prediction": {}, "left_out": {}}
+               "averages": {}, "comparisons": [], "prediction": {}, "left_out": {}, "contradictory": [], "identical": []}
+    odd = contradictory(scores)
+    if odd.any():
+        summary["contradictory"] = scores.loc[odd, ["id", "system", "snr_db", "pesq_raw", "pesq_wb"]].to_dict("records")
+    known = [tuple(pair) for pair in same_weights]
+    summary["identical"] = [{"systems": pair, "why": "the same weights" if pair in known else "equal scores in every row"}
+                            for pair in dict.fromkeys([*known, *identical(scores)])]
     for metric in names:
         table, left_out = paired(scores, metric)
         rows = utterances.loc[table.index]
@@ -121,7 +151,11 @@ def summarise(scores, comparisons=(), about=None, note="", seed=0, target=LABELS
     if "predicted" in scores:
         for system, rows in scores.groupby("system", sort=False):
             if rows["predicted"].notna().any():
-                summary["prediction"][system] = agreement(rows["target"], rows["predicted"])
+                entry = summary["prediction"][system] = agreement(rows["target"], rows["predicted"])
+                left = rows[~contradictory(rows)]
+                if len(left) < len(rows):
+                    entry["without_contradictory"] = agreement(left["target"], left["predicted"])
+                    entry["contradictory"] = entry["count"] - entry["without_contradictory"]["count"]
     return _plain(summary)
 
 
@@ -146,7 +180,8 @@ def _plain(value):
 
 def markdown(summary):
     """The whole report as Markdown: scores, paired comparisons, agreement of Quality-Net, what was left out."""
-    parts = ["# Scores\n", _about_rows(summary), averages_table(summary, "github"), scores_table(summary, "github"), _notes(summary)]
+    parts = ["# Scores\n", _about_rows(summary), _identical(summary)]
+    parts += [averages_table(summary, "github"), scores_table(summary, "github"), _notes(summary)]
     if summary["comparisons"]:
         parts += ["## Paired differences\n", comparisons_table(summary, "github"),
                   "p: two-sided sign-flip permutation test (in brackets Wilcoxon's signed-rank test) on the mean difference\n"
@@ -159,7 +194,8 @@ def markdown(summary):
 def terminal(summary):
     """The same for a terminal: the scores, what was left out, and the paired differences in the first metric."""
     scores = averages_table(summary, "simple") if _shown(summary) != _first(summary) else ""  # what has no room by SNR
-    parts = [summary["note"], scores, scores_table(summary, "simple", _first(summary), ["by_clean_utterance"]), _notes(summary)]
+    parts = [summary["note"], _identical(summary), scores]
+    parts += [scores_table(summary, "simple", _first(summary), ["by_clean_utterance"]), _notes(summary)]
     if summary["comparisons"]:
         parts.append(comparisons_table(summary, "simple", metrics=_first(summary)[:1]))
     if summary["prediction"]:
@@ -212,10 +248,18 @@ def comparisons_table(summary, style="github", metrics=None):
 
 
 def prediction_table(summary, style="github"):
-    """LCC, SRCC and RMSE of Quality-Net for each system."""
-    body = [[system, *(f"{entry[name]:.3f}" if entry[name] is not None else "" for name in ("lcc", "srcc", "rmse")), entry["count"]]
-            for system, entry in summary["prediction"].items()]
-    return _tabulate(body, ["Speech of", "LCC", "SRCC", "RMSE", "Utterances"], style, text=(0,))
+    """LCC, SRCC, RMSE and bias (mean of predicted - true) of Quality-Net for each system; below it those without contradictory rows."""
+    body = []
+    for system, entry in summary["prediction"].items():
+        body.append([system, *_agreement(entry)])
+        if entry.get("contradictory"):
+            body.append([f"{system}, without {entry['contradictory']} contradictory", *_agreement(entry["without_contradictory"])])
+    return _tabulate(body, ["Speech of", "LCC", "SRCC", "RMSE", "Bias", "Utterances"], style, text=(0,))
+
+
+def _agreement(entry):
+    return [*(f"{entry[name]:.3f}" if entry[name] is not None else "" for name in ("lcc", "srcc", "rmse")),
+            f"{entry['bias']:+.3f}" if entry["bias"] is not None else "", entry["count"]]
 
 
 def _about_rows(summary):
@@ -223,11 +267,16 @@ def _about_rows(summary):
     return (f"{note}{summary['utterances']:,} utterances from {summary['clean_utterances']:,} clean ones of "
             f"{summary['speakers']:,} speakers. Averages are over utterances;\n"
             "95% intervals by a cluster bootstrap over clean utterances (mixtures of one sentence are not independent)\n"
-            "and over speakers.\n")
+            "and over speakers.\n"
+            f"On the command line {', '.join(f'{LABELS.get(name, name)} is `{name}`' for name in summary['averages'])}.\n")
 
 
 def _notes(summary):
-    """What was left out, named and counted; "" where nothing was."""
+    """What was left out, and what contradicts itself, named and counted; "" where nothing was."""
+    return "".join(f"\n{part}\n" for part in (_left_out(summary), _contradictory(summary)) if part)
+
+
+def _left_out(summary):
     names = {}
     for metric, entries in summary["left_out"].items():
         for name, reason in entries.items():
@@ -236,10 +285,27 @@ def _notes(summary):
         return ""
     total = len({name for name, _ in names})
     lines = [f"{total:,} of {summary['utterances']:,} utterances lack a score and are in no system's average of the metrics named:"]
-    lines += [f"- {name} ({', '.join(metrics)}): {reason}" for (name, reason), metrics in list(names.items())[:5]]
-    if len(names) > 5:
-        lines.append(f"- and {len(names) - 5:,} more, in summary.json")
-    return "\n" + "\n".join(lines) + "\n"
+    return _listed(lines, [f"{name} ({', '.join(metrics)}): {reason}" for (name, reason), metrics in names.items()])
+
+
+def _contradictory(summary):
+    rows = summary["contradictory"]
+    if not rows:
+        return ""
+    total = summary["utterances"] * len(summary["systems"])
+    lines = [f"{len(rows):,} of {total:,} scored rows contradict themselves: PESQ raw and PESQ wb cannot both be right, where PESQ aligns",
+             "the signals wrongly in much noise. They are in all averages; Quality-Net's agreement is given without them too:"]
+    return _listed(lines, [f"{row['id']} of {row['system']}: PESQ raw {row['pesq_raw']:.2f}, PESQ wb {row['pesq_wb']:.2f}" for row in rows])
+
+
+def _listed(lines, entries):
+    """`lines`, and below them the first five entries and how many more there are."""
+    more = [f"- and {len(entries) - 5:,} more, in summary.json"] if len(entries) > 5 else []
+    return "\n".join([*lines, *(f"- {entry}" for entry in entries[:5]), *more])
+
+
+def _identical(summary):
+    return "".join(f"{' and '.join(entry['systems'])} are identical: {entry['why']}\n" for entry in summary["identical"])
 
 
 def _first(summary):

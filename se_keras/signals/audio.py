@@ -13,6 +13,8 @@ import soundfile as sf
 from se_keras.errors import UserError
 
 SAMPLE_RATE = 16_000  # Hz; every network and metric of the project works at this rate
+_PLACEHOLDER = 0x7FFFFF00  # bytes; a data chunk that claims as many was written by a tool that streams, and cannot know its length
+_OGG_PAGE = 65_307  # bytes of the largest page (RFC 3533, section 6)
 
 
 def read(path, sample_rate=SAMPLE_RATE):
@@ -64,9 +66,38 @@ def declared_frames(file, path):
             found = re.search(rb"sample_count -i (\d+)", raw.read(1024))
         return int(found[1]) if found else file.frames
     found = re.search(r"^data : (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)
-    if found and int(found[2]) < int(found[1]) < 0x7FFFFF00:  # larger ones are placeholders, written by tools that stream
+    if found and int(found[2]) < int(found[1]) < _PLACEHOLDER:
         return int(found[1]) * file.frames // max(int(found[2]), 1)
     return file.frames
+
+
+def doubt(path):
+    """Why a file that can be read may yet not be all of its recording, in words; "" where nothing says so.
+
+    An Ogg file (Vorbis, Opus) counts its samples page by page, so that one whose end is missing looks whole; but its last page is
+    marked as such (RFC 3533, section 6), unless whoever streamed it never ended it. A WAV file written to a pipe has a placeholder
+    for its length.
+    """
+    with sf.SoundFile(str(path)) as file:
+        container, seconds = file.format, file.frames / file.samplerate
+        declared = re.search(r"^data : (\d+) \(should be", file.extra_info, re.MULTILINE)
+    if container == "OGG" and not _ogg_ends(path):
+        return f"the end is missing, or was never marked: {seconds:.2f} s are there; compare with the original"
+    if declared and int(declared[1]) >= _PLACEHOLDER:
+        return f"its header does not say its length: the {seconds:.2f} s that are there were taken"
+    return ""
+
+
+def _ogg_ends(path):
+    """Whether an Ogg file's last page is whole and says that it is the last."""
+    with open(path, "rb") as raw:
+        raw.seek(max(0, raw.seek(0, os.SEEK_END) - 2 * _OGG_PAGE))
+        tail = raw.read()
+    at = tail.rfind(b"OggS\0")
+    page = tail[at:]
+    if at < 0 or len(page) < 27 or len(page) < 27 + page[26]:
+        return False
+    return bool(page[5] & 4) and len(page) >= 27 + page[26] + sum(page[27:27 + page[26]])
 
 
 @functools.lru_cache(maxsize=1024)

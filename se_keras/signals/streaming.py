@@ -35,6 +35,7 @@ class Report:
         channels: its channels, the output's too.
         gain: linear factor on the whole output, below 1 where it would have clipped.
         dropped_above_8k: True where its rate could hold content above 8 kHz, which the output does not.
+        doubt: why the source may not be all of a recording (`audio.doubt`), "" where nothing says so.
     """
 
     duration_s: float
@@ -42,6 +43,7 @@ class Report:
     channels: int
     gain: float
     dropped_above_8k: bool
+    doubt: str = ""
 
 
 def enhance_file(system, source, target, piece_s=PIECE_S, overlap_s=OVERLAP_S, progress=None):
@@ -55,7 +57,7 @@ def enhance_file(system, source, target, piece_s=PIECE_S, overlap_s=OVERLAP_S, p
     Args:
         system: what has `enhance(list of float32 (samples,) at 16 kHz) -> list of the same lengths`; channels come as a list.
         source: any file libsndfile reads, at any rate.
-        target: its suffix names the format; the sample type is the source's where that format can hold it.
+        target: its suffix names the format; the sample type is the source's where that format can hold it (mp3 only in .mp3).
         piece_s: seconds in a piece.
         overlap_s: seconds that neighbouring pieces share; less than half a piece.
         progress: called with the seconds of audio newly done, or None.
@@ -83,7 +85,7 @@ def enhance_file(system, source, target, piece_s=PIECE_S, overlap_s=OVERLAP_S, p
         except (OSError, sf.LibsndfileError) as error:
             raise UserError(f"{target}: cannot be written ({getattr(error, 'strerror', None) or error}); "
                             "free some space or name another place") from None
-    return Report(total / rate, rate, channels, gain, rate > SAMPLE_RATE)
+    return Report(total / rate, rate, channels, gain, rate > SAMPLE_RATE, audio.doubt(source))
 
 
 def check_pieces(piece_s, overlap_s=OVERLAP_S):
@@ -140,7 +142,7 @@ def _written_as(target, file):
     container, subtype = FORMATS[target.suffix.lower()], file.subtype
     if target.suffix.lower() == ".opus":
         subtype = "OPUS"
-    elif not sf.check_format(container, subtype):
+    elif not sf.check_format(container, subtype) or subtype.startswith("MPEG") and container != "MP3":  # WAV may hold it, unwritten
         subtype = sf.default_subtype(container)
     if container == "WAV" and 4 * file.frames * file.channels >= 2 ** 32 and file.frames < _UNKNOWN_FRAMES:
         container = "RF64"  # the 64-bit form of wav: the plain header counts bytes in 32 bits

@@ -174,7 +174,8 @@ def finish(folder, history, monitor, among=""):
         print(f"best {monitor} {best[-1][monitor]:.5g}{among} at update {best[-1]['update']}; "
               f"weights in {Path(folder) / 'best.weights.h5'}, history in {Path(folder) / 'history.csv'}")
     if any(name.startswith("valid_") for name in history[-1]):
-        print(figures.learning_curve(pandas.DataFrame(history), Path(folder) / "learning_curve.png"))
+        draw = figures.quality_net_learning_curve if "valid_lcc" in history[-1] else figures.learning_curve
+        print(draw(pandas.DataFrame(history), Path(folder) / "learning_curve.png"))
 
 
 def read_config(folder):

@@ -214,6 +214,37 @@ def test_one_split_only(tree, tmp_path):
     assert len(manifest.read(tmp_path / "out" / "test.jsonl")) == 20
 
 
+def test_one_split_of_a_whole_tree_takes_that_split_alone(tree, prepared, tmp_path):
+    """S and N hold train, valid and test: no training speech gets into the test, and the rows are those of the whole preparation."""
+    assert folders(tree, tmp_path / "out", "--split", "test") == {"test": prepared[1]["test"]}
+    mixed = {"speech": tree / "S", "noise": tree / "N" / "valid"}
+    prepare.main(["folders", *(word for name, path in mixed.items() for word in (f"--{name}", str(path))), "--split", "valid",
+                  "--out", str(tmp_path / "valid")])
+    assert manifest.read(tmp_path / "valid" / "valid.jsonl") == prepared[1]["valid"]
+
+
+def test_one_split_of_a_tree_without_it_is_told(copy, tmp_path):
+    shutil.rmtree(copy / "S" / "test")
+    with pytest.raises(UserError, match="S/train: named like a split where a speaker or a noise type is expected"):
+        folders(copy, tmp_path / "out", "--split", "test")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_split_beside_speakers_is_told(copy, tmp_path):
+    shutil.copytree(copy / "S" / "train" / "train-0", copy / "S" / "alice")
+    with pytest.raises(UserError, match="S: holds test/ beside alice; with --split test expected either"):
+        folders(copy, tmp_path / "out", "--split", "test")
+
+
+@pytest.mark.parametrize("where, name", [("S", "test"), ("N", "Valid")])
+def test_groups_named_like_splits_are_told(copy, tmp_path, where, name):
+    first = next((copy / where / "train").iterdir())
+    first.rename(first.with_name(name))
+    with pytest.raises(UserError, match=f"train/{name}: named like a split"):
+        folders(copy, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_files_at_another_rate_are_resampled_once(copy, tmp_path):
     path = copy / "S" / "test" / "test-0" / "test0-0.wav"
     sf.write(path, audio.resample(audio.read(path), 16_000, 44_100), 44_100)
@@ -257,7 +288,8 @@ def test_wavs_for_listening_are_scaled_by_one_gain_a_pair(copy, tmp_path):
 
 def test_missing_and_empty_folders_are_told(copy, tmp_path):
     shutil.rmtree(copy / "S" / "valid")
-    with pytest.raises(UserError, match="valid: no such folder; expected .*<split>/<speaker>/.*wav.*--split test"):
+    with pytest.raises(UserError, match="valid: no such folder; expected .*<split>/<speaker>/.*wav.*--split test makes a test manifest and "
+                                        "nothing to train on"):
         folders(copy, tmp_path / "out")
     (copy / "S" / "valid" / "someone").mkdir(parents=True)
     with pytest.raises(UserError, match="valid: holds no audio files; expected"):
@@ -319,7 +351,7 @@ def test_an_unknown_corpus_is_told_with_the_known_ones(tmp_path):
     done = subprocess.run([sys.executable, ROOT / "data" / "prepare.py", "librispeech", "--out", tmp_path / "out"],
                           capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 2 and not (tmp_path / "out").exists()
-    assert done.stderr == "error: unknown corpus 'librispeech'; known: demo, folders, timit, voicebank\n"
+    assert done.stderr == "error: unknown corpus 'librispeech'; known: demo, folders, pairs, timit, voicebank\n"
 
 
 @pytest.mark.parametrize("name", corpora.NAMES)

@@ -11,6 +11,7 @@ from conftest import ROOT, speech_like
 
 from se_keras import metrics
 from se_keras.errors import UserError
+from se_keras.metrics import pesq
 from se_keras.metrics.base import MetricError
 from se_keras.metrics.pesq import nb_to_raw, raw_to_nb, raw_to_wb
 
@@ -153,3 +154,16 @@ def test_metrics_are_light_to_import():
     """No TensorFlow, and the packages that measure only when one does."""
     code = "import sys, se_keras.scoring.scores; print({'tensorflow', 'keras', 'pesq', 'pystoi', 'scipy'} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT).strip() == "set()"
+
+
+def test_narrow_and_wide_band_pesq_may_contradict_each_other():
+    """Where one says 3.54 and the other 1.02 the alignment has gone wrong; identical signals and what usually goes together are fine."""
+    np.testing.assert_allclose(pesq.wb_to_raw(pesq.raw_to_wb(np.array([-0.5, 1.0, 4.5]))), [-0.5, 1.0, 4.5])
+    assert pesq.contradict(3.54, 1.02) is True and pesq.contradict(0.99, 4.32) is True
+    assert pesq.contradict(4.5, pesq.raw_to_wb(4.5)) is False
+    raw = np.linspace(-0.5, 4.5, 11)
+    usual = np.interp(raw, pesq.USUAL_NB, pesq.USUAL_WB)
+    for shift, found in ((0, False), (-1.6, False), (1.6, False), (-1.8, True), (1.8, True)):
+        assert (pesq.contradict(raw, pesq.raw_to_wb(usual + shift)) == found).all()
+    assert pesq.contradict([np.nan, 3.54, 3.54], [1.02, np.nan, 1.02]).tolist() == [False, False, True]
+    assert (np.diff(pesq.USUAL_WB) > 0).all()

@@ -13,6 +13,7 @@ from matplotlib.image import imread
 
 from se_keras import report
 from se_keras.errors import UserError
+from se_keras.metrics import pesq
 from se_keras.report import figures, statistics, tables
 
 # --- statistics ------------------------------------------------------------------------------------------------------------------
@@ -118,7 +119,8 @@ def test_identical_systems_do_not_differ():
 
 def test_agreement_of_known_pairs():
     numbers = statistics.agreement([1.0, 2.0, 3.0, None], [1.5, 2.5, 3.5, 9.0])
-    assert numbers == {"lcc": pytest.approx(1.0), "srcc": pytest.approx(1.0), "rmse": pytest.approx(0.5), "count": 3}
+    assert numbers == {"lcc": pytest.approx(1.0), "srcc": pytest.approx(1.0), "rmse": pytest.approx(0.5),
+                       "bias": pytest.approx(0.5), "count": 3}
     numbers = statistics.agreement([1.0, 2.0, 3.0, 4.0], [1.0, 8.0, 27.0, 64.0])
     assert numbers["srcc"] == pytest.approx(1.0) and 0.9 < numbers["lcc"] < 1.0  # monotonous, not linear
     assert statistics.agreement([1.0, 2.0], [3.0, 1.0])["lcc"] == pytest.approx(-1.0)
@@ -171,7 +173,8 @@ def test_averages_are_those_put_in():
     assert raw["test_by_speaker"]["p_sign_flip"] == 2 / 2 ** 3
     assert differences["quality", "noisy", "stoi"]["test_by_speaker"]["p_sign_flip"] == 1.0
 
-    assert summary["prediction"]["mse"] == pytest.approx({"lcc": 1, "srcc": 1, "rmse": 0.1, "count": 36})
+    assert summary["prediction"]["mse"] == pytest.approx({"lcc": 1, "srcc": 1, "rmse": 0.1, "bias": 0.1, "count": 36})
+    assert summary["contradictory"] == [] and summary["identical"] == []
     assert summary["metrics"] == {"stoi": {"version": "1"}}
     json.dumps(summary, allow_nan=False)
 
@@ -228,6 +231,7 @@ def test_table_as_printed():
     assert "| quality - mse   |       +0.150 |   +0.150 to +0.150 | 0.0312 (0.0312) |" in tables.markdown(summary)
     terminal = tables.terminal(summary)
     assert terminal.startswith("A subset.\n")
+    assert "PESQ (raw P.862) is `pesq_raw`, PESQ (wb, P.862.2) is `pesq_wb`, STOI is `stoi`" in tables.markdown(summary)
     assert "\nA subset.\n36 utterances from 6 clean ones of 3 speakers." in tables.markdown(summary)
     assert "|" not in terminal and "quality - noisy" in terminal and max(map(len, terminal.splitlines())) < 132
 
@@ -245,6 +249,62 @@ def test_what_is_asked_for_beyond_the_defaults_is_shown():
     assert "CSIG" in tables.comparisons_table(summary) and "ESTOI" not in tables.comparisons_table(summary)
     terminal = tables.terminal(summary)
     assert terminal.count("CSIG") == 1 and "3.250" in terminal  # among the averages; by SNR there is no room
+
+
+def with_a_contradiction():
+    """100 rows of one system whose predictions agree with LCC 0.927, and a 101st: raw PESQ 3.54 where wide-band PESQ is 1.02, at -6 dB."""
+    rng = np.random.default_rng(0)
+    true = np.sort(rng.uniform(1.2, 2.9, 100))
+    noise = rng.standard_normal(100)
+    noise -= np.polyval(np.polyfit(true, noise, 1), true)  # uncorrelated with the truth, so that the LCC is as wanted
+    noise *= np.sqrt(1 / 0.927 ** 2 - 1) * true.std() / noise.std()
+    wb = pesq.raw_to_wb(np.interp(true, pesq.USUAL_NB, pesq.USUAL_WB))
+    scores = pd.DataFrame({"id": [f"u{number}" for number in range(100)], "system": "mse", "speaker": "s", "noise_type": "babble",
+                           "snr_db": 0.0, "clean": "s/u", "pesq_raw": true, "pesq_wb": wb, "target": true, "predicted": true + noise,
+                           "error": ""})
+    odd = {**scores.iloc[0].to_dict(), "id": "odd", "snr_db": -6.0, "pesq_raw": 3.54, "pesq_wb": 1.02, "target": 3.54, "predicted": 1.03}
+    return pd.concat([scores, pd.DataFrame([odd])], ignore_index=True)
+
+
+def test_a_contradictory_row_is_flagged_counted_and_shown_apart(tmp_path, monkeypatch):
+    """One row in 101 takes LCC from 0.927 to 0.827: it stays in the averages, and the agreement is told without it too."""
+    scores = with_a_contradiction()
+    summary = tables.summarise(scores)
+    assert [row["id"] for row in summary["contradictory"]] == ["odd"]
+    entry = summary["prediction"]["mse"]
+    assert entry["lcc"] == pytest.approx(0.827, abs=0.001) and entry["count"] == 101 and entry["contradictory"] == 1
+    assert entry["without_contradictory"]["lcc"] == pytest.approx(0.927, abs=1e-6) and entry["without_contradictory"]["count"] == 100
+    assert summary["averages"]["pesq_raw"]["mse"]["utterances"] == 101
+    for text in (tables.markdown(summary), tables.terminal(summary)):
+        assert "1 of 101 scored rows contradict themselves" in text and "- odd of mse: PESQ raw 3.54, PESQ wb 1.02" in text
+        assert "mse, without 1 contradictory" in text and "0.927" in text
+
+    seen = []
+    monkeypatch.setattr(figures, "_save", lambda figure, path: seen.append(figure))
+    odd = tables.contradictory(scores).to_numpy()
+    figures.predicted_against_true({"mse": (scores["target"], scores["predicted"])}, tmp_path / "a.png", contradictory={"mse": odd})
+    plain, cross = seen[0].axes[0].collections
+    assert len(plain.get_offsets()) == 100 and cross.get_offsets().tolist() == [[3.54, 1.03]]
+    assert "LCC 0.927" in cross.get_label() and f"LCC {entry['lcc']:.3f}" in plain.get_label()
+
+
+def test_a_contradiction_needs_both_scores():
+    scores = with_a_contradiction()
+    assert not tables.contradictory(scores.drop(columns="pesq_wb")).any()
+    assert not tables.contradictory(scores.assign(pesq_wb=np.nan)).any()
+
+
+def test_identical_systems_are_named():
+    scores = make_scores()
+    copy = scores[scores["system"] == "mse"].assign(system="copy")
+    summary = tables.summarise(pd.concat([scores, copy]), same_weights=[("noisy", "quality")])
+    assert summary["identical"] == [{"systems": ["noisy", "quality"], "why": "the same weights"},
+                                    {"systems": ["mse", "copy"], "why": "equal scores in every row"}]
+    for text in (tables.markdown(summary), tables.terminal(summary)):
+        assert "noisy and quality are identical: the same weights\nmse and copy are identical: equal scores in every row" in text
+    other = copy.assign(stoi=[0.81] + [0.8] * 35)  # one score of 36
+    assert tables.identical(pd.concat([scores, other])) == []
+    assert tables.identical(pd.concat([scores, copy]).assign(**dict.fromkeys(tables.metric_names(scores), np.nan))) == []
 
 
 def test_snr_labels():
@@ -300,6 +360,9 @@ def test_palette():
 
 HISTORY = pd.DataFrame({"epoch": [1, 2, 3], "loss": [0.3, 0.2, 0.1], "lr": 0.001,
                         "valid_loss": [0.3, None, 0.2], "valid_pesq_raw": [2.0, 2.1, 2.2]})
+QUALITY = pd.DataFrame({"update": [0, 500, 1000], "epoch": [0.0, 1.0, 2.0], "loss": [None, 0.3, 0.2], "valid_loss": [0.05, 0.02, 0.01]} | {
+    f"valid_{name}{kind}": values for name, values in (("lcc", [None, 0.7, 0.8]), ("srcc", [0.5, 0.7, 0.8]), ("rmse", [1.0, 0.6, 0.4]))
+    for kind in ("", "_noisy", "_enhanced")} | {"valid_lcc_change": [-0.1, 0.2, 0.3]})
 NEGATIVE = pd.DataFrame({"epoch": [1, 2], "loss": [-3.0, -9.0], "val_loss": [-2.0, -8.0]})  # SI-SNR: no logarithmic axis
 PAIRS = {"noisy": ([1.0, 2.0, None], [1.1, 1.9, 2.0]), "mse": ([2.0, 3.0], [2.0, 3.1])}
 RUNS = {"Quality-Net loss": ([0, 10, 30, 40], [2.3, 2.4, 2.45, 9]), "MSE": ([0, 30], [2.3, 2.31])}
@@ -307,8 +370,14 @@ WAVES = {"clean": np.sin(np.arange(16_000)), "noisy": np.zeros(16_000)}
 FIGURES = {
     "labels": lambda path: figures.label_histogram({"noisy": [2.0, 2.1, np.nan, 3.0], "clean": [4.5, 4.5]}, path),
     "predicted": lambda path: figures.predicted_against_true(PAIRS, path),
+    "predicted-odd": lambda path: figures.predicted_against_true(PAIRS, path, contradictory={"noisy": [False, True, False]}),
     "learning": lambda path: figures.learning_curve(HISTORY, path),
     "learning-negative": lambda path: figures.learning_curve(NEGATIVE, path),
+    "quality-learning": lambda path: figures.quality_net_learning_curve(QUALITY, path),
+    "quality-learning-few": lambda path: figures.quality_net_learning_curve(QUALITY[["epoch", "loss", "valid_loss", "valid_lcc"]], path),
+    "fig2-letter": lambda path: figures.true_by_iteration(RUNS, path, letter=figures.LETTER_TEST_PESQ),
+    "fig5-letter": lambda path: figures.predicted_and_true_by_iteration([0, 30], [2.3, 2.8], [2.3, 2.4], path,
+                                                                        letter={"true": ([0, 30], [2.2, 2.4])}),
     "fig2": lambda path: figures.true_by_iteration(RUNS, path),
     "fig5": lambda path: figures.predicted_and_true_by_iteration([0, 350, 700], [2.3, 2.8, 2.95], [2.3, 2.4, 2.2], path),
     "fig5-runs": lambda path: figures.predicted_and_true_over_runs(
@@ -344,6 +413,31 @@ def test_figures_over_runs_show_all_of_runs_of_unequal_length(tmp_path, monkeypa
     assert drawn_figures[2].axes[0].lines[0].get_xdata().tolist() == [0, 10]
 
 
+def test_quality_net_learning_curve_has_errors_above_and_correlations_below(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(figures, "_save", lambda figure, path: seen.append(figure))
+    figures.quality_net_learning_curve(QUALITY, tmp_path / "a.png")
+    errors, correlations = seen[0].axes
+    assert [line.get_label() for line in errors.lines] == [
+        "training objective", "validation loss: squared error of the score", "RMSE, all validation speech", "RMSE, noisy", "RMSE, enhanced"]
+    speech = ("all validation speech", "noisy", "enhanced")
+    assert [line.get_label() for line in correlations.lines] == [
+        *(f"{name}, {said}" for name in ("LCC", "SRCC") for said in speech), "LCC of changes of a mask"]
+    assert correlations.lines[0].get_xdata().tolist() == [500, 1000] and correlations.get_xlabel() == "Updates"
+
+
+def test_the_letters_values_stand_beside_ours(tmp_path, monkeypatch):
+    """A value is a level, a pair of arrays a line; without any the figure is as it was."""
+    seen = []
+    monkeypatch.setattr(figures, "_save", lambda figure, path: seen.append(figure))
+    figures.true_by_iteration(RUNS, tmp_path / "a.png")
+    figures.true_by_iteration(RUNS, tmp_path / "b.png", letter={**figures.LETTER_TEST_PESQ, "true": ([0, 30], [2.2, 2.4])})
+    plain, beside = (figure.axes[0].lines for figure in seen)
+    assert len(plain) == 2 and [line.get_label() for line in beside[2:]] == [
+        "the letter's BLSTM (MSE), test: 2.467", "the letter's BLSTM (Quality-Net), test: 2.569", "the letter's true"]
+    assert beside[2].get_ydata() == [2.467, 2.467] and beside[4].get_ydata().tolist() == [2.2, 2.4]
+
+
 def test_figures_share_one_scale(tmp_path, monkeypatch):
     """The silent wave of two is shown at the floor of the loud one's scale, not stretched to its own."""
     seen = []
@@ -357,7 +451,7 @@ def test_figures_share_one_scale(tmp_path, monkeypatch):
 def test_report_folder(tmp_path):
     scores = make_scores()
     waves = {name: np.random.default_rng(0).normal(size=8000) for name in ("clean", "noisy", "quality")}
-    summary = report.write(scores, tmp_path / "report", COMPARISONS, waves=waves, title="u0")
+    summary = report.write(scores, tmp_path / "report", COMPARISONS, pictured={"u0": waves, "u1, hard": waves})
     folder = tmp_path / "report"
     assert json.loads((folder / "summary.json").read_text()) == summary
     assert (folder / "table.md").read_text() == tables.markdown(summary)
@@ -373,7 +467,9 @@ def test_typical_utterance():
              "pesq_raw": 2.0 + (u - 1) * (system == "mse"), "error": ""}
             for system, u, snr in itertools.product(("noisy", "mse"), range(3), (0, 6, 12))]
     assert report.typical_utterance(pd.DataFrame(rows), "mse") == "u1_6"
+    assert report.typical_utterance(pd.DataFrame(rows), "mse", hard=True) == "u1_0"  # the lowest SNR
     assert report.typical_utterance(pd.DataFrame(rows).assign(snr_db=np.nan), "mse").startswith("u1")
+    assert report.typical_utterance(pd.DataFrame(rows).assign(snr_db=np.nan), "mse", hard=True).startswith("u1")
     assert report.typical_utterance(pd.DataFrame(rows).assign(pesq_raw=np.nan), "mse") == "u0_0"
 
 

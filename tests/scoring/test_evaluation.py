@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, load_script, speech_like
 
+from se_keras import pretrained
 from se_keras.errors import UserError
 from se_keras.judges import targets
 from se_keras.mixtures import manifest
@@ -208,7 +209,8 @@ def test_script_writes_the_report(script, data, tmp_path, capsys):
     assert printed.rstrip().endswith(f"report: {out}")
     assert "PESQ (raw P.862)" in printed and "wiener - noisy" in printed and "subset" not in printed
     assert sorted(path.name for path in out.iterdir()) == ["figures", "scores.csv", "summary.json", "table.md"]
-    assert sorted(path.name for path in (out / "figures").iterdir()) == ["gain.png", "labels.png", "spectrograms.png"]
+    assert sorted(path.name for path in (out / "figures").iterdir()) == ["gain.png", "labels.png", "spectrograms.png",
+                                                                         "spectrograms_hard.png"]
     summary = json.loads((out / "summary.json").read_text())
     assert summary["utterances"] == 6 and summary["speakers"] == 2 and summary["systems"] == ["noisy", "wiener"]
     assert "pesq 0." in summary["metrics"]["pesq_raw"]["version"]
@@ -222,6 +224,18 @@ def test_script_writes_the_report(script, data, tmp_path, capsys):
     assert len(tables.read_scores(out / "scores.csv")) == 8
     script.main(arguments)
     assert written == ((out / "scores.csv").read_bytes(), (out / "summary.json").read_bytes())  # the same every time
+
+
+def test_script_names_identical_systems(script, data, tmp_path, monkeypatch, capsys):
+    """Two names for the same weights: told apart by nothing, so it is said."""
+    systems = {"noisy": Noisy(), "copy": Noisy("copy")}
+    monkeypatch.setattr(pretrained, "load_system", systems.__getitem__)
+    monkeypatch.setattr(Noisy, "enhance", lambda self, waves: waves)
+    script.main(["--data", str(data), "--systems", "noisy", "copy", "--out", str(tmp_path / "report"), "--metrics", "si_sdr",
+                 "--workers", "1"])
+    assert "noisy and copy are identical: the same weights\n" in capsys.readouterr().out
+    summary = json.loads((tmp_path / "report" / "summary.json").read_text())
+    assert summary["identical"] == [{"systems": ["noisy", "copy"], "why": "the same weights"}]
 
 
 def test_script_runs_without_tensorflow(data, tmp_path):

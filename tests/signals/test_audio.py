@@ -85,6 +85,30 @@ def test_a_streamed_wav_with_a_placeholder_length_is_whole(tmp_path, wave):
     assert len(audio.read(tmp_path / "a.wav")) == len(wave)
 
 
+def test_a_placeholder_length_is_doubted_a_true_one_not(tmp_path, wave):
+    sf.write(tmp_path / "a.wav", wave, 16_000)
+    assert audio.doubt(tmp_path / "a.wav") == ""
+    data = bytearray((tmp_path / "a.wav").read_bytes())
+    at = data.index(b"data") + 4
+    data[at:at + 4] = struct.pack("<I", 0xFFFFFFFF)
+    (tmp_path / "a.wav").write_bytes(data)
+    assert f"does not say its length: the {len(wave) / 16_000:.2f} s" in audio.doubt(tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize("name, options", [("a.ogg", {}), ("a.opus", {"format": "OGG", "subtype": "OPUS"})])
+@pytest.mark.parametrize("how", ["cut in half", "cut in its last page", "zeros for its second half"])
+def test_an_ogg_file_without_its_end_is_doubted(tmp_path, name, options, how):
+    """libsndfile counts the pages that are there, so that half a file reads as a whole one."""
+    sf.write(tmp_path / name, 0.1 * np.random.default_rng(0).standard_normal(10 * 16_000), 16_000, **options)
+    assert audio.doubt(tmp_path / name) == ""
+    data = (tmp_path / name).read_bytes()
+    half = len(data) // 2
+    spoilt = {"cut in half": data[:half], "cut in its last page": data[:-100], "zeros for its second half": data[:half] + bytes(half)}
+    (tmp_path / name).write_bytes(spoilt[how])
+    assert 0 < audio.read_any_rate(tmp_path / name)[0].size < 10 * 16_000
+    assert "the end is missing, or was never marked" in audio.doubt(tmp_path / name)
+
+
 def test_a_streamed_flac_without_a_length_is_told(tmp_path, wave):
     """The 36 bits of STREAMINFO's sample count are zero where the encoder wrote to a pipe."""
     sf.write(tmp_path / "a.flac", wave, 16_000)

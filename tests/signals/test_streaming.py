@@ -161,6 +161,15 @@ def test_other_containers(tmp_path):
         assert sf.info(tmp_path / name).subtype == subtype and sf.info(tmp_path / name).frames == 48_000
 
 
+@pytest.mark.parametrize(("name", "subtype"), (
+    ("out.wav", "PCM_16"), ("out.flac", "PCM_16"), ("out.aif", "PCM_16"), ("out.mp3", "MPEG_LAYER_III")))
+def test_an_mp3_becomes_pcm_elsewhere(tmp_path, name, subtype):
+    """libsndfile says that WAV can hold MPEG samples, and refuses to write them."""
+    sf.write(tmp_path / "in.mp3", 0.5 * lowpassed(48_000, 16_000), 16_000)
+    enhance_file(System(), tmp_path / "in.mp3", tmp_path / name)
+    assert sf.info(tmp_path / name).subtype == subtype and sf.info(tmp_path / name).frames == sf.info(tmp_path / "in.mp3").frames
+
+
 def test_a_sphere_file_named_wav_becomes_a_wav(tmp_path):
     sf.write(tmp_path / "in.WAV", noise(5_000), 16_000, format="NIST")
     enhance_file(System(), tmp_path / "in.WAV", tmp_path / "out.WAV")
