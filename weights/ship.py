@@ -16,6 +16,7 @@ from se_keras.training import runs  # noqa: E402  (the path above lets the scrip
 EXAMPLE = """
   python weights/ship.py runs/blstm-qnet blstm-qnet --report reports/letter --licence "CC BY 4.0 (trained on LibriSpeech ...)"
 """
+KEPT = ("network", "family", "arguments", "stft", "representation", "target", "weights", "start")  # of a run's config
 
 
 def main(argv=None):
@@ -36,7 +37,7 @@ def main(argv=None):
     best = [row for row in runs.read_history(folder).to_dict("records") if row["best"]][-1]
     card = {
         "name": args.name,
-        **{key: config[key] for key in ("network", "arguments", "stft", "representation", "target", "weights", "start") if key in config},
+        **{key: config[key] for key in KEPT if key in config},
         "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
         "licence": args.licence,
         "recipe": {key: config[key] for key in ("command", "training", "versions", "git", "machine", "started")},
