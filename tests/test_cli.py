@@ -94,11 +94,6 @@ def test_exit_codes_and_messages(main, code, said, capsys):
     assert end.value.code == code and capsys.readouterr().err == said
 
 
-def test_a_mistake_of_the_programs_own_keeps_its_trace():
-    with pytest.raises(ZeroDivisionError):
-        cli.run(lambda: 1 / 0)
-
-
 def test_a_folder_is_made_and_checked_before_long_work(tmp_path):
     files.check_writable(tmp_path / "a" / "b")
     assert not list((tmp_path / "a" / "b").iterdir())

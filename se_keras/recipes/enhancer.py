@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from se_keras import backend, enhancers, losses, models, pretrained
-from se_keras.errors import check_choice
+from se_keras.errors import UserError, check_choice
 from se_keras.scoring import evaluation
 from se_keras.signals.stft import Stft
 from se_keras.training import runs
@@ -21,6 +21,8 @@ def train_enhancer(args, train_rows, valid_rows):
     """
     check_choice("--model", args.model, tuple(models.ENHANCERS))
     config = Stft.checked(args.stft)
+    if args.model_args.get("bins", config.bins) != config.bins:
+        raise UserError(f"--model-args: bins {args.model_args['bins']!r} are not the {config.bins} of the STFT; leave bins out")
     objective = losses.parse(args.loss, judge=args.quality_net is not None, compression=args.compression)
     args.loss = objective.text
     del args.compression  # the loss holds it
