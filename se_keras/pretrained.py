@@ -69,10 +69,10 @@ def read_card(name, network=None):
         raise UserError(f"{card_path}: not JSON ({error})") from None
     if missing := {"network", "arguments", "stft"} - set(card if isinstance(card, dict) else ()):
         raise UserError(f"{card_path}: lacks {', '.join(sorted(missing))}; it does not describe a model")
-    for name, kind in (("network", str), ("arguments", dict), ("stft", dict), ("sha256", str), ("name", str), ("family", str),
-                       ("weights", dict), ("representation", str)):
-        if name in card and not isinstance(card[name], kind):
-            raise UserError(f"{card_path}: {name} is {card[name]!r}; expected {'a text' if kind is str else 'a JSON object'}")
+    for key, kind in (("network", str), ("arguments", dict), ("stft", dict), ("sha256", str), ("name", str), ("family", str),
+                      ("weights", dict), ("representation", str)):
+        if key in card and not isinstance(card[key], kind):
+            raise UserError(f"{card_path}: {key} is {card[key]!r}; expected {'a text' if kind is str else 'a JSON object'}")
     try:
         Stft.checked(card["stft"])
     except UserError as error:

@@ -116,7 +116,7 @@ def _lock(folder):
     """
     if fcntl is None or folder.resolve() in _locks:
         return
-    file = open(folder / ".lock", "w")
+    file = open(folder / "lock", "w")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -209,6 +209,8 @@ def finish(folder, history, monitor, among=""):
     if best:
         print(f"best {monitor} {best[-1][monitor]:.5g}{among} at update {best[-1]['update']}; "
               f"weights in {Path(folder) / 'best.weights.h5'}, history in {Path(folder) / 'history.csv'}")
+        if best[-1]["update"] == 0:
+            print("nothing gained: these are the weights it began from")
     if any(name.startswith("valid_") for name in history[-1]):
         draw = figures.quality_net_learning_curve if "valid_lcc" in history[-1] else figures.learning_curve
         print(draw(pandas.DataFrame(history), Path(folder) / "learning_curve.png"))
