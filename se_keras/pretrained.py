@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from pathlib import Path
 
 from se_keras import backend, enhancers, files, models
@@ -16,6 +17,7 @@ WEIGHTS = files.shipped("weights")
 DEFAULT_ENHANCER = "blstm-balanced"
 DEFAULT_QUALITY_NET = "quality-net"
 BALANCED_QUALITY_NET = "quality-net-balanced"  # goes on from the one that DEFAULT_ENHANCER was trained through
+INPUTS = ("mask", "wave", "peak")  # what a Quality-Net may have learned to see of enhanced speech
 DEFAULT_NON_INTRUSIVE = "quality-net-2018"
 
 
@@ -70,9 +72,13 @@ def read_card(name, network=None):
     if missing := {"network", "arguments", "stft"} - set(card if isinstance(card, dict) else ()):
         raise UserError(f"{card_path}: lacks {', '.join(sorted(missing))}; it does not describe a model")
     for key, kind in (("network", str), ("arguments", dict), ("stft", dict), ("sha256", str), ("name", str), ("family", str),
-                      ("weights", dict), ("representation", str)):
+                      ("weights", dict), ("representation", str), ("bias", dict)):
         if key in card and not isinstance(card[key], kind):
             raise UserError(f"{card_path}: {key} is {card[key]!r}; expected {'a text' if kind is str else 'a JSON object'}")
+    if (seen := card.get("representation", "mask")) not in INPUTS:
+        raise UserError(f"{card_path}: representation is {seen!r}; expected one of {', '.join(INPUTS)}")
+    if not all(type(value) in (int, float) and abs(value) < math.inf for kind, value in card.get("bias", {}).items() if kind != "data"):
+        raise UserError(f"{card_path}: bias is {card['bias']!r}; expected a number for each kind of speech")
     try:
         Stft.checked(card["stft"])
     except UserError as error:

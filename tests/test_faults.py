@@ -214,7 +214,8 @@ def test_arguments_that_make_no_network_leave_no_folder(trained, tmp_path, argum
 @pytest.mark.parametrize(("change", "message"), [
     ({"arguments": []}, "arguments is []; expected a JSON object"), ({"stft": 3}, "stft is 3; expected a JSON object"),
     ({"stft": {"n_fft": 512, "hop_length": 300, "window": "hamming"}}, "hop_length"), ({"name": 5}, "name is 5; expected a text"),
-    ({"sha256": 7}, "sha256 is 7"), ({"network": ["dnn"]}, "network is ['dnn']")])
+    ({"sha256": 7}, "sha256 is 7"), ({"representation": "x"}, "representation is 'x'; expected one of mask, wave, peak"),
+    ({"bias": {"noisy": "a"}}, "expected a number for each kind of speech"), ({"network": ["dnn"]}, "network is ['dnn']")])
 def test_a_damaged_card_is_an_error_in_words(trained, tmp_path, change, message):
     import shutil
 

@@ -106,10 +106,18 @@ class Target:
             UserError: anything else.
         """
         names = {field.name for field in fields(Term)}
-        if not (isinstance(config, Mapping) and config.keys() == {"text", "terms"} and isinstance(config["terms"], list) and config["terms"]
-                and all(isinstance(term, Mapping) and term.keys() == names for term in config["terms"])):
+        if not (isinstance(config, Mapping) and config.keys() == {"text", "terms"} and isinstance(config["text"], str)
+                and isinstance(config["terms"], list) and config["terms"]
+                and all(isinstance(term, Mapping) and term.keys() == names and _is_term(**term) for term in config["terms"])):
             raise UserError(f"a target's configuration has text and terms with {', '.join(sorted(names))}; found {config!r}")
         return cls(config["text"], tuple(Term(**term) for term in config["terms"]))
+
+
+def _is_term(metric, weight, low, high, clip):
+    """Whether these can be a `Term`: a name, finite numbers, a weight above 0, two ends of a line that differ."""
+    numbers = (weight, low, high)
+    return (isinstance(metric, str) and isinstance(clip, bool) and all(type(value) in (int, float) for value in numbers)
+            and all(-1e30 < value < 1e30 for value in numbers) and weight > 0 and low != high)
 
 
 def _to_score(term, value):

@@ -226,9 +226,13 @@ def read_config(folder):
     if not path.is_file():
         raise UserError(f"{folder}: holds no run (config.json is missing)")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not JSON ({error})") from None
+    training = config.get("training", {}) if isinstance(config, dict) else None
+    if not (isinstance(training, dict) and isinstance(training.get("loss", ""), str)):
+        raise UserError(f"{path}: no description of a run")
+    return config
 
 
 def read_history(folder):

@@ -173,8 +173,14 @@ def test_the_saved_mapping_counts_not_todays():
     assert target.terms == (Term("gone:away[0,9]", 1.0, 0.0, 8.0),)
 
 
+TERM = {"metric": "stoi", "weight": 1.0, "low": 0.0, "high": 1.0, "clip": True}
+
+
 @pytest.mark.parametrize("config", [None, {}, {"text": "stoi"}, {"text": "stoi", "terms": []}, {"text": "stoi", "terms": "stoi"},
-                                    {"text": "stoi", "terms": [{"metric": "stoi"}]}])
+                                    {"text": "stoi", "terms": [{"metric": "stoi"}]}, {"text": 5, "terms": [TERM]},
+                                    *({"text": "stoi", "terms": [{**TERM, **wrong}]} for wrong in (
+                                        {"metric": 5}, {"metric": ["stoi"]}, {"weight": "1"}, {"weight": 0.0}, {"weight": -1.0},
+                                        {"low": None}, {"low": float("nan")}, {"high": 10**400}, {"high": 0.0}, {"clip": 1}))])
 def test_what_is_no_configuration(config):
     with pytest.raises(UserError, match="a target's configuration has text and terms with clip, high, low, metric, weight; found"):
         Target.from_config(config)

@@ -58,9 +58,11 @@ def test_a_run_older_than_a_flag_of_the_turns_did_what_was_done_then(tmp_path):
 
 
 def test_what_a_run_says_of_itself_may_be_damaged(tmp_path):
-    (tmp_path / "config.json").write_text("{")
-    with pytest.raises(UserError, match="config.json: not JSON"):
-        runs.read_config(tmp_path)
+    for damaged, message in (("{", "not JSON"), ("[1]", "no description of a run"), ('{"training": 5}', "no description of a run"),
+                             ('{"training": {"loss": 5}}', "no description of a run")):
+        (tmp_path / "config.json").write_text(damaged)
+        with pytest.raises(UserError, match=f"config.json: {message}"):
+            runs.read_config(tmp_path)
     for damaged in (b"", b"\xff\xfe\x00", b"a,b\n1,2,3\n1,2\n\"1"):
         (tmp_path / "history.csv").write_bytes(damaged)
         with pytest.raises(UserError, match="history.csv: no table"):
