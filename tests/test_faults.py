@@ -72,7 +72,7 @@ def test_what_is_typed_is_trusted(hostile):
 # --- Metrics and workers ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("code", ["sys.exit(0)", "sys.exit(3)", "raise RuntimeError('no')"])
+@pytest.mark.parametrize("code", ["sys.exit(0)", "sys.exit(3)", "raise RuntimeError('no')", "raise GeneratorExit"])
 def test_whatever_a_metric_raises_is_a_reason(code, tmp_path, monkeypatch):
     name = f"exits_{abs(hash(code))}"
     (tmp_path / f"{name}.py").write_text(f"import sys\ndef f(reference, degraded):\n    {code}\n")
@@ -82,42 +82,42 @@ def test_whatever_a_metric_raises_is_a_reason(code, tmp_path, monkeypatch):
     assert row[f"{name}:f[0,1]"] is None and "f failed (" in row["error"]
 
 
-def test_ctrl_c_ends_a_worker_whose_job_never_does(tmp_path):
-    script = tmp_path / "script.py"
-    script.write_text(f"""
-import sys, signal
-sys.path.insert(0, {str(ROOT)!r})
-signal.signal(signal.SIGINT, signal.default_int_handler)
+ENDLESS = """
+import os, pathlib, signal
 from se_keras import cli
+from se_keras.errors import UserError
 from se_keras.scoring.scores import Job, Scorer
+
 def endless():
-    import os, pathlib
-    pathlib.Path({str(tmp_path)!r}, "pid").write_text(str(os.getpid()))
+    pathlib.Path("pid").write_text(str(os.getpid()))
     while True:
         pass
+
 def main():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with Scorer(["si_sdr"], workers=1) as scorer:
-        scorer.submit(Job("x", endless)).result()
-if __name__ == "__main__":
-    cli.run(main)
-""")
-    (tmp_path / "job.py").write_text(script.read_text())
-    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); sys.path.insert(0, {str(ROOT)!r}); import job; job.cli.run(job.main)"
-    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True,
-                               env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"})
-    for _ in range(300):
-        if (tmp_path / "pid").is_file() and (tmp_path / "pid").read_text():
-            break
-        time.sleep(0.1)
+        pending = scorer.submit(Job("x", endless))
+        {wait}
+"""
+
+
+@pytest.mark.parametrize("wait", ["pending.result()", "raise UserError('something else, and then the worker is waited for')"])
+def test_ctrl_c_ends_a_worker_whose_job_never_does(tmp_path, wait):
+    """To the whole group, as a terminal sends it: the workers start deaf to it, and the parent ends them."""
+    (tmp_path / "job.py").write_text(ENDLESS.format(wait=wait))
+    process = subprocess.Popen([sys.executable, "-c", "import job; job.cli.run(job.main)"], stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+                               env={**os.environ, "PYTHONPATH": str(ROOT)}, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not ((tmp_path / "pid").is_file() and (tmp_path / "pid").read_text()) and time.monotonic() < deadline:
+        time.sleep(0.05)
     worker = int((tmp_path / "pid").read_text())
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)
     _, said = process.communicate(timeout=20)
-    assert process.returncode == 130 and "interrupted" in said
-    for _ in range(50):
-        if not os.path.exists(f"/proc/{worker}"):
-            return
-        time.sleep(0.1)
-    pytest.fail("the worker lives on")
+    assert process.returncode == 130 and "interrupted" in said and "Traceback" not in said, said
+    deadline = time.monotonic() + 5
+    while os.path.exists(f"/proc/{worker}") and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not os.path.exists(f"/proc/{worker}"), "the worker lives on"
 
 
 # --- Manifests -------------------------------------------------------------------------------------------------------------------

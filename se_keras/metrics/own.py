@@ -124,7 +124,7 @@ def _measure(name, function, reference, degraded):
     """The function's number. It gets copies, so that it may work in place; whatever it raises is a reason, not the end of a run."""
     try:
         return float(function(np.array(reference), np.array(degraded)))
-    except MetricError:
+    except (MetricError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:  # sys.exit() in a metric is no end of a run either
+    except BaseException as error:  # sys.exit() in a metric is no end of a run either
         raise MetricError(f"{name} failed ({type(error).__name__}: {error})") from error

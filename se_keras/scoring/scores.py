@@ -11,6 +11,7 @@ The workers import neither TensorFlow nor the calling script.
 """
 
 import collections
+import contextlib
 import functools
 import hashlib
 import json
@@ -164,15 +165,30 @@ class _WorkerProcess(multiprocessing.context.SpawnProcess):
 
     multiprocessing imports the parent's __main__ in each child, for functions defined there. None of ours is, and a script may
     well import TensorFlow or lack its `if __name__ == "__main__"`: while a child starts, an empty module stands in its place.
+    It inherits that SIGINT is blocked, so that Ctrl-C, which is the parent's to handle, makes no trace of a half-imported child.
     """
 
     @staticmethod
     def _Popen(process):
         main, sys.modules["__main__"] = sys.modules["__main__"], types.ModuleType("__main__")
         try:
-            return multiprocessing.context.SpawnProcess._Popen(process)
+            with _blocked(signal.SIGINT):
+                return multiprocessing.context.SpawnProcess._Popen(process)
         finally:
             sys.modules["__main__"] = main
+
+
+@contextlib.contextmanager
+def _blocked(number):
+    """A signal that arrives meanwhile waits for the end of the block; nothing where the system has no such mask."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class _WorkerContext(multiprocessing.context.SpawnContext):
@@ -207,19 +223,27 @@ class Scorer:
         return self
 
     def __exit__(self, kind, *exception):
-        if kind is not None and not issubclass(kind, Exception):  # Ctrl-C: what a worker is at may never end
-            for pool in self._pools.values():
-                for process in list((pool._processes or {}).values()):
-                    process.kill()
+        if kind is not None and not issubclass(kind, Exception):  # Ctrl-C
+            self._kill()
         self.close()
 
     def close(self):
-        """End the workers; jobs that have not begun are dropped."""
-        for pool in self._pools.values():
-            pool.shutdown(cancel_futures=True)
+        """End the workers; jobs that have not begun are dropped. Ctrl-C ends those that are under way too."""
+        try:
+            for pool in self._pools.values():
+                pool.shutdown(cancel_futures=True)
+        except BaseException:
+            self._kill()
+            raise
         self._pools.clear()
         if self._cache is not None:
             self._cache.close()
+
+    def _kill(self):
+        """End the workers at once: what one of them is at may never end."""
+        for pool in self._pools.values():
+            for process in list((pool._processes or {}).values()):
+                process.kill()
 
     def lookup(self, recipes, ids=None):
         """For each recipe the row of scores that the cache holds for all metrics, or None. No audio is touched.
