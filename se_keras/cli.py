@@ -2,7 +2,6 @@
 
 import argparse
 import difflib
-import itertools
 import json
 import logging
 import math
@@ -45,14 +44,13 @@ class _Parser(argparse.ArgumentParser):
         commands = [action.choices.values() for action in self._actions if isinstance(action, argparse._SubParsersAction)]
         return own + [option for several in commands for command in several for option in command._flags()]
 
-    def parse_known_args(self, args=None, namespace=None):
-        given = sys.argv[1:] if args is None else list(map(str, args))
-        for flag, value in itertools.pairwise([*given, None]):
-            if value == "" and flag.startswith("--"):
-                self.error(f"{flag} is empty; give it a value, or leave it out")
-            if "\0" in flag:
-                self.error(f"{flag!r} holds a NUL character")
-        return super().parse_known_args(args, namespace)
+    def _get_value(self, action, text):
+        name = "/".join(action.option_strings) or action.metavar or action.dest
+        if text == "":
+            self.error(f"{name} is empty; give it a value, or leave it out")
+        if "\0" in text:
+            self.error(f"{name}: {text!r} holds a NUL character")
+        return super()._get_value(action, text)
 
 
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -200,17 +198,31 @@ def add_training_arguments(parser, out, batch, learning_rate, schedule="cosine")
     parser.add_argument("--checkpoint-every", type=from_zero, default=120.0, metavar="SECONDS")
 
 
+def _whole(text):
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no whole number") from None
+
+
+def _number(text):
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no number") from None
+
+
 def positive_int(text):
-    """An argparse type: an integer of at least 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not at least 1")
+    """An argparse type: an integer of at least 1, and of 31 bits."""
+    value = _whole(text)
+    if not 1 <= value < 1 << 31:
+        raise argparse.ArgumentTypeError(f"{value} is not {'at least 1' if value < 1 else f'below {1 << 31}'}")
     return value
 
 
 def positive_float(text):
     """An argparse type: a finite number above 0."""
-    value = float(text)
+    value = _number(text)
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"{value:g} is not a number above 0")
     return value
@@ -218,7 +230,7 @@ def positive_float(text):
 
 def share(text):
     """An argparse type: a number above 0 and up to 1."""
-    value = float(text)
+    value = _number(text)
     if not 0 < value <= 1:
         raise argparse.ArgumentTypeError(f"{value:g} is not a number above 0 and up to 1")
     return value
@@ -226,7 +238,7 @@ def share(text):
 
 def fraction(text):
     """An argparse type: a number from 0 to 1."""
-    value = float(text)
+    value = _number(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{value:g} is not a number from 0 to 1")
     return value
@@ -234,7 +246,7 @@ def fraction(text):
 
 def from_zero(text):
     """An argparse type: a finite number of at least 0."""
-    value = float(text)
+    value = _number(text)
     if not 0 <= value < math.inf:
         raise argparse.ArgumentTypeError(f"{value:g} is not a number from 0")
     return value
@@ -242,7 +254,7 @@ def from_zero(text):
 
 def from_zero_int(text):
     """An argparse type: an integer of at least 0, and of 32 bits, as seeds are."""
-    value = int(text)
+    value = _whole(text)
     if not 0 <= value < 1 << 32:
         raise argparse.ArgumentTypeError(f"{value} is not from 0 to {(1 << 32) - 1}")
     return value

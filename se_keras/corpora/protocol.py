@@ -19,6 +19,7 @@ from se_keras.signals import audio, mixing
 SUFFIXES = (".wav", ".flac")
 TRIES = 20  # draws of a noise segment before it is placed by hand
 FRAME = 256  # samples at 16 kHz by which the two files of a ready-made pair may differ
+LOUDEST = 100  # dB of SNR either way: what is further down is below the last bit of 16
 FLOOR = 1e-4  # a segment 40 dB below its file's mean power is a pause: amplified to the SNR, it would be the recorder's hiss
 
 
@@ -34,8 +35,11 @@ class Protocol:
     def __post_init__(self):
         for split in SPLITS:
             snrs = self.snrs(split)
-            if not snrs or not all(map(math.isfinite, snrs)) or len(set(snrs)) < len(snrs):
-                raise UserError(f"--snr-{split}: {' '.join(f'{snr:g}' for snr in snrs)}; expected finite dB values, each once")
+            if not snrs or not all(-LOUDEST <= snr <= LOUDEST for snr in snrs) or len(set(snrs)) < len(snrs):
+                raise UserError(f"--snr-{split}: {' '.join(f'{snr:g}' for snr in snrs)}; expected finite dB values from -{LOUDEST} to "
+                                f"{LOUDEST}, each once")
+        if self.seed < 0:
+            raise UserError(f"--seed: {self.seed}; expected a whole number from 0")
 
     def snrs(self, split):
         """SNRs of a split in dB."""
