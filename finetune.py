@@ -73,6 +73,7 @@ def arguments(argv):
     parser.add_argument("--compare", nargs="+", default=[], metavar="RUN", help="other fine-tunings: all in one figure")
     parser.add_argument("--turns", default={}, type=cli.json_object, action=cli.MergeJson, metavar="JSON",
                         help="finer settings of Quality-Net's turns and of the training, listed above")
+    cli.add_trust_argument(parser)
     parser.add_argument("--workers", type=cli.positive_int, default=None, help="scoring processes; one a core by default")
     parser.add_argument("--seed", type=cli.from_zero_int, default=0, help="of all draws")
     parser.add_argument("--deterministic", action="store_true", help="the same bits on every run, slower")
@@ -85,6 +86,7 @@ def arguments(argv):
 
 def main(argv=None):
     args = arguments(argv)
+    pretrained.trust_cards(args.trust_card)
     objective = losses.parse(args.loss)
     turns.check_loss(args, objective)
     train_rows, valid_rows = (manifest.read(Path(args.data) / f"{split}.jsonl") for split in ("train", "valid"))

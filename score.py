@@ -41,12 +41,14 @@ def main(argv=None):
     parser = cli.parser(DESCRIPTION)
     parser.add_argument("--degraded", required=True, metavar="X", help="an audio file, or a folder of them")
     parser.add_argument("--reference", metavar="Y", help="the clean file, or the folder of clean files; left out, nothing is measured")
+    cli.add_trust_argument(parser)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--quality-net", nargs="+", metavar="NAME|RUN",
                         help="shipped Quality-Nets, run folders of train.py quality-net, or none: measure only; by default "
                              f"{pretrained.DEFAULT_QUALITY_NET} and {pretrained.BALANCED_QUALITY_NET}, without a reference "
                              f"{pretrained.DEFAULT_NON_INTRUSIVE}")
     args = parser.parse_args(argv)
+    pretrained.trust_cards(args.trust_card)
     pairs = pair_files(args.degraded, args.reference)
     names = quality_nets(args.quality_net, args.reference)
     predictors = [pretrained.load_quality_net(name) for name in names]

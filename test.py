@@ -63,7 +63,8 @@ def arguments(argv):
     parser.add_argument("--workers", type=cli.positive_int, metavar="N", help="processes that score; one a core where not given")
     parser.add_argument("--on-error", choices=("row", "fail"), default="row",
                         help="what a metric refuses (silence, under a quarter second): a row with its reason, or stop")
-    parser.add_argument("--batch-size", type=cli.positive_int, default=16, metavar="N", help="utterances enhanced at a time")
+    cli.add_trust_argument(parser)
+    parser.add_argument("--batch", type=cli.positive_int, default=16, metavar="N", help="utterances enhanced at a time")
     return parser.parse_args(argv)
 
 
@@ -71,6 +72,7 @@ def main(argv=None):
     args = arguments(argv)
 
     # Everything that can be wrong is found here, before anything long begins.
+    metrics.own.trust(args.metrics)  # typed, whatever a card names
     chosen = [metrics.get(name) for name in dict.fromkeys(args.metrics)]
     data, out = Path(args.data), Path(args.out)
     if not data.is_dir():
@@ -82,6 +84,7 @@ def main(argv=None):
     from se_keras.scoring import evaluation, scores
     from se_keras.signals import mixing  # after the cheap checks: these take a moment
 
+    pretrained.trust_cards(args.trust_card)
     systems = [pretrained.load_system(name) for name in args.systems]
     for system, name in zip(systems, distinct_names([system.name for system in systems], args.systems), strict=True):
         system.name = name
@@ -95,7 +98,7 @@ def main(argv=None):
     part = f", a subset: {len(rows):,} of {len(every):,} utterances, each SNR and noise type in its share"
     note = f"Scored on {data / args.split}.jsonl{part if len(rows) < len(every) else ''}."
     with scores.Scorer([metric.name for metric in chosen], data / "scores", args.workers, args.on_error) as scorer:
-        table = evaluation.evaluate(rows, systems, scorer, out / "scores.csv", args.batch_size, predictor)
+        table = evaluation.evaluate(rows, systems, scorer, out / "scores.csv", args.batch, predictor)
 
     shown = [system for system in systems if system.name != "noisy"][-2:]  # beside clean and noisy, in the spectrograms
     baseline = "noisy" if "noisy" in args.systems else systems[0].name

@@ -84,6 +84,7 @@ def arguments(argv):
                               "the magnitude of the resynthesised wave; with --start, what that one sees")
     quality.add_argument("--precision", default="float32", choices=["float32", "bfloat16"],
                          help="of the convolutions; bfloat16 may pay on a GPU or with AMX, and is slower on other processors")
+    cli.add_trust_argument(quality)
     quality.add_argument("--workers", type=cli.positive_int, default=None, help="scoring processes; one a core by default")
     return cli.parse(parser, commands.choices, argv)
 

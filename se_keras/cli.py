@@ -1,12 +1,17 @@
 """What the scripts at the top level share: arguments with presets, quiet start, errors without stack traces."""
 
 import argparse
+import difflib
+import itertools
 import json
 import logging
 import math
 import os
+import re
 import sys
+import tempfile
 import tomllib
+import traceback
 from pathlib import Path
 
 from se_keras.errors import UserError
@@ -15,6 +20,39 @@ if not sys.stderr.isatty():  # in a log file, a progress bar every ten seconds, 
     os.environ.setdefault("TQDM_MININTERVAL", "10")
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+
+
+MEANT = {"lr": "learning-rate", "rate": "learning-rate", "bs": "batch", "batch-size": "batch", "steps": "iterations", "n-epochs": "epochs",
+         "output": "out", "output-dir": "out", "dir": "data", "input": "data", "model-name": "model", "name": "model",
+         "num-workers": "workers", "random-seed": "seed", "checkpoint": "enhancer"}  # what other projects call it
+
+
+class _Parser(argparse.ArgumentParser):
+    """Answers a wrong flag with the one that is meant, and refuses empty values, which would be the current folder."""
+
+    def error(self, message):
+        if found := re.match(r"unrecognized arguments: --([a-zA-Z][\w-]*)", message):
+            known = [option.removeprefix("--") for option in self._flags()]
+            close = difflib.get_close_matches(found[1].replace("_", "-"), known, 1, 0.7)
+            meant = MEANT.get(found[1].replace("_", "-"))
+            if meant := meant if meant in known else close[0] if close else None:
+                message = f"--{found[1]}: there is no such flag; did you mean --{meant}?"
+        super().error(message)
+
+    def _flags(self):
+        """Flags of the parser and of its commands."""
+        own = [option for action in self._actions for option in action.option_strings if option.startswith("--")]
+        commands = [action.choices.values() for action in self._actions if isinstance(action, argparse._SubParsersAction)]
+        return own + [option for several in commands for command in several for option in command._flags()]
+
+    def parse_known_args(self, args=None, namespace=None):
+        given = sys.argv[1:] if args is None else list(map(str, args))
+        for flag, value in itertools.pairwise([*given, None]):
+            if value == "" and flag.startswith("--"):
+                self.error(f"{flag} is empty; give it a value, or leave it out")
+            if "\0" in flag:
+                self.error(f"{flag!r} holds a NUL character")
+        return super().parse_known_args(args, namespace)
 
 
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -27,7 +65,7 @@ class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescription
 
 def parser(description, **arguments):
     """An ArgumentParser whose --help keeps line breaks and shows defaults."""
-    return argparse.ArgumentParser(description=description, formatter_class=_Formatter, **arguments)
+    return _Parser(description=description, formatter_class=_Formatter, **arguments)
 
 
 def presets():
@@ -45,16 +83,55 @@ def apply_preset(subparser, name, section):
     if not path.is_file():
         raise UserError(f"unknown preset {name!r}; known: {', '.join(presets())}")
     try:
-        tables = tomllib.loads(path.read_text())
-    except tomllib.TOMLDecodeError as error:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # no TOML, or no UTF-8
         raise UserError(f"{path}: not TOML ({error})") from None
     if section not in tables:
         raise UserError(f"{path}: says nothing about {section}; it has the tables {', '.join(tables) or 'none'}")
+    if not isinstance(tables[section], dict):
+        raise UserError(f"{path}: {section} is {tables[section]!r}; expected a table [{section}] of flags")
     values = {key.replace("-", "_"): value for key, value in tables[section].items()}
-    known = {action.dest for action in subparser._actions}
-    if unknown := sorted(set(values) - known):
+    known = {action.dest: action for action in subparser._actions if action.dest not in ("help", "preset")}
+    if unknown := sorted(set(values) - set(known)):
         raise UserError(f"{path}: [{section}] sets {', '.join(unknown)}, which is no flag of this command")
+    for key, value in values.items():
+        try:
+            values[key] = _as_typed(known[key], value)
+        except (argparse.ArgumentTypeError, ValueError, TypeError) as error:
+            raise UserError(f"{path}: [{section}] {key.replace('_', '-')} is {value!r}: {error}") from None
     subparser.set_defaults(**values)
+
+
+def _as_typed(action, value):
+    """A preset's value through the checks of its flag.
+
+    Raises:
+        ArgumentTypeError, ValueError, TypeError: as the flag's own type; a list for one value, one value for a list, not among the choices.
+    """
+    if isinstance(action, argparse._StoreTrueAction):
+        if not isinstance(value, bool):
+            raise argparse.ArgumentTypeError("expected true or false")
+        return value
+    if action.nargs in ("+", "*"):
+        if not isinstance(value, list) or not value:
+            raise argparse.ArgumentTypeError("expected a list")
+        return [_one_as_typed(action, each) for each in value]
+    return _one_as_typed(action, value)
+
+
+def _one_as_typed(action, value):
+    if action.type is json_object:
+        if not isinstance(value, dict):
+            raise argparse.ArgumentTypeError("expected a table")
+        return value
+    if isinstance(value, (bool, list, dict)) or (action.type is None and not isinstance(value, str)):
+        raise argparse.ArgumentTypeError("expected a text" if action.type is None else "expected one value")
+    value = value if action.type is None else action.type(value if isinstance(value, str) else repr(value))
+    if value == "":
+        raise argparse.ArgumentTypeError("it is empty")
+    if action.choices is not None and value not in action.choices:
+        raise argparse.ArgumentTypeError(f"expected one of {', '.join(map(str, action.choices))}")
+    return value
 
 
 def run(main):
@@ -71,7 +148,33 @@ def run(main):
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141
+    except Exception as error:
+        code = _unforeseen(error)
     sys.exit(code)
+
+
+FULL = ("No space left on device", "Disk quota exceeded")
+
+
+def _unforeseen(error):
+    """Say what nobody thought of, in two lines, its trace in a file; the exit code."""
+    if missing := next((name for name in FULL if name in str(error)), None):
+        place = getattr(error, "filename", None)
+        print(f"error: the disk is full{f', writing {place}' if place else ''} ({missing.lower()}); free some space. What was whole before "
+              "is whole, and the same command goes on from the last checkpoint", file=sys.stderr)
+        return 2
+    if isinstance(error, OSError) and error.filename is not None:  # a path that cannot be: too long, a file where a folder should be
+        print(f"error: {error.filename}: {error.strerror or error}; name another path", file=sys.stderr)
+        return 2
+    if isinstance(error, ModuleNotFoundError) and error.name in ("jax", "torch"):
+        print(f"error: KERAS_BACKEND asks for {error.name}, which is not installed: pip install {error.name}, or leave KERAS_BACKEND out",
+              file=sys.stderr)
+        return 2
+    with tempfile.NamedTemporaryFile("w", prefix="se_keras-", suffix=".log", delete=False, encoding="utf-8", errors="replace") as file:
+        file.write(f"{' '.join(sys.argv)}\n\n{''.join(traceback.format_exception(error))}")
+    said = (str(error).strip().splitlines() or ["no message"])[0][:200]
+    print(f"error: {type(error).__name__}: {said}\nThis should not happen; please report it with its trace, {file.name}", file=sys.stderr)
+    return 1
 
 
 def quiet():
@@ -138,18 +241,24 @@ def from_zero(text):
 
 
 def from_zero_int(text):
-    """An argparse type: an integer of at least 0."""
+    """An argparse type: an integer of at least 0, and of 32 bits, as seeds are."""
     value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{value} is not at least 0")
+    if not 0 <= value < 1 << 32:
+        raise argparse.ArgumentTypeError(f"{value} is not from 0 to {(1 << 32) - 1}")
     return value
+
+
+def add_trust_argument(parser):
+    """--trust-card, which `trust_cards` heeds."""
+    parser.add_argument("--trust-card", action="store_true",
+                        help="let a function of its author's, which a Quality-Net's card names as its target, be imported and run")
 
 
 def json_object(text):
     """An argparse type: a JSON object."""
     try:
         value = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise argparse.ArgumentTypeError(f"not JSON ({error})") from None
     if not isinstance(value, dict):
         raise argparse.ArgumentTypeError(f"expected a JSON object such as '{{}}', found {text}")

@@ -8,6 +8,7 @@ from se_keras import backend, enhancers, models
 from se_keras.enhancers.base import Noisy
 from se_keras.errors import UserError
 from se_keras.judges import targets
+from se_keras.metrics import own
 from se_keras.signals.stft import Stft
 from se_keras.training.runs import BEST, LAST
 
@@ -63,11 +64,19 @@ def read_card(name, network=None):
     """
     card_path, weights_path = find(name)
     try:
-        card = json.loads(card_path.read_text())
-    except json.JSONDecodeError as error:
+        card = json.loads(card_path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # ValueError: no JSON, no UTF-8, a number too long to read
         raise UserError(f"{card_path}: not JSON ({error})") from None
-    if missing := {"network", "arguments", "stft"} - set(card):
+    if missing := {"network", "arguments", "stft"} - set(card if isinstance(card, dict) else ()):
         raise UserError(f"{card_path}: lacks {', '.join(sorted(missing))}; it does not describe a model")
+    for key, kind in (("network", str), ("arguments", dict), ("stft", dict), ("sha256", str), ("name", str), ("family", str),
+                      ("weights", dict), ("representation", str)):
+        if key in card and not isinstance(card[key], kind):
+            raise UserError(f"{card_path}: {key} is {card[key]!r}; expected {'a text' if kind is str else 'a JSON object'}")
+    try:
+        Stft.checked(card["stft"])
+    except UserError as error:
+        raise UserError(f"{card_path}: {error}") from None
     kinds = (network,) if isinstance(network, str) else network
     if kinds is not None and card["network"] not in kinds:
         raise UserError(f"{name} is a {card['network']}; a {kinds[0]} is expected here")
@@ -206,8 +215,21 @@ def load_quality_net(name=DEFAULT_QUALITY_NET, **overrides):
 
 
 def read_target(card):
-    """The `targets.Target` of a Quality-Net's card; raw PESQ where it says nothing."""
-    return targets.Target.from_config(card["target"]) if "target" in card else targets.parse("pesq_raw")
+    """The `targets.Target` of a Quality-Net's card; raw PESQ where it says nothing. A user's function in it is not imported."""
+    if "target" not in card:
+        return targets.parse("pesq_raw")
+    target = targets.Target.from_config(card["target"])
+    (own.trust if _trust_cards else own.refuse)(target.metrics)
+    return target
+
+
+_trust_cards = False
+
+
+def trust_cards(trusted):
+    """Whether functions that cards name may be imported: --trust-card."""
+    global _trust_cards
+    _trust_cards = trusted
 
 
 def check_stft(name, config, of):

@@ -134,6 +134,7 @@ def parse(text, mapping="range"):
     """
     check_choice("mapping", mapping, MAPPINGS)
     weights = expressions.parse(text, "target", "a metric, or several with weights such as pesq_wb:0.7,stoi:0.3", metrics.NAMES)
+    metrics.own.trust(weights)  # it was typed
     spans = {name: _span(name, mapping) for name in weights}
     total = sum(weights.values())
     terms = tuple(Term(name, weight / total, *spans[name], clip=mapping == "range") for name, weight in weights.items())

@@ -28,9 +28,38 @@ _NAME = re.compile(r"(?P<module>[^:\[\]]+):(?P<function>[^:\[\]]+)(\[(?P<range>[
 _EXPECTED = "expected package.module:function, or package.module:function[lowest,highest]"
 
 
-@functools.cache
+_of_cards = set()  # functions that only a model's card names: nobody has typed them, so nothing of them is run
+
+
+def refuse(names):
+    """Names that come from a model's card: `load` refuses them until somebody types them (`trust`)."""
+    _of_cards.update(name for name in names if ":" in name and name not in _trusted)
+
+
+def trust(names):
+    """Names that stand on the command line, or in a card that the user trusts: their modules may be imported."""
+    _trusted.update(names)
+    _of_cards.difference_update(names)
+
+
+_trusted = set()
+
+
 def load(name):
-    """The `Metric` of a function, imported once a process.
+    """The `Metric` of a function, imported once a process; as `_load`.
+
+    Raises:
+        UserError: also of a function that only a model's card names: importing it would run whatever the card's author has written.
+    """
+    if name in _of_cards:
+        raise UserError(f"{name}: only a model's card names this function, and it is not run unasked; add --trust-card if you know whose "
+                        "it is")
+    return _load(name)
+
+
+@functools.cache
+def _load(name):
+    """The `Metric` of a function.
 
     Its scores are stamped with a hash of the module's file, so that a function that was edited is measured again. What the
     module imports is not hashed.
@@ -97,5 +126,5 @@ def _measure(name, function, reference, degraded):
         return float(function(np.array(reference), np.array(degraded)))
     except MetricError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # sys.exit() in a metric is no end of a run either
         raise MetricError(f"{name} failed ({type(error).__name__}: {error})") from error

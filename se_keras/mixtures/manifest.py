@@ -64,22 +64,26 @@ _REQUIRED = [name for name, field in _FIELDS.items() if field.default is datacla
 _PATHS = ("clean", "noise", "noisy")
 
 
+MOST = 1 << 40  # samples: two years at 16 kHz
+
+
 def _text(value):
-    return isinstance(value, str) and value != ""
+    return isinstance(value, str) and value != "" and "\0" not in value and not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
 def _number(value):
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e30 and math.isfinite(value)
 
 
 def _count(value):
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MOST
 
 
 # What a field of a row must be, in words for the error and as a check.
 _VALID = {
     **dict.fromkeys(("id", "clean", "speaker", "noise_type", "noise", "noisy"), ("a text", _text)),
-    **dict.fromkeys(("snr_db", "gain"), ("a finite number", _number)),
+    "snr_db": ("a finite number", _number),
+    "gain": ("a finite number from 0", lambda value: _number(value) and value >= 0),
     **dict.fromkeys(("offset", "start"), ("a whole number from 0", _count)),
     **dict.fromkeys(("samples", "length"), ("a whole number above 0", lambda value: _count(value) and value > 0)),
 }
@@ -131,9 +135,11 @@ def read(path):
 
 def _parse(line, where, folder):
     try:
-        record = json.loads(line)
+        record = json.loads(line, object_pairs_hook=_once)
     except json.JSONDecodeError as error:
         raise UserError(f"{where}: not a JSON object ({error.msg} at column {error.colno})") from None
+    except (ValueError, RecursionError) as error:  # a field twice, a number of thousands of digits, brackets without end
+        raise UserError(f"{where}: not a row ({error})") from None
     if not isinstance(record, dict):
         raise UserError(f"{where}: expected a JSON object, found {type(record).__name__}")
     missing = [name for name in _REQUIRED if name not in record]
@@ -151,7 +157,18 @@ def _parse(line, where, folder):
     for name in _PATHS:
         if record.get(name) is not None:
             record[name] = str(folder / record[name])
-    return Utterance(**record)
+    row = Utterance(**record)
+    if row.start + (row.length or 1) > row.samples:
+        raise UserError(f"{where}: start {row.start} and length {row.length} reach past the {row.samples} samples of the utterance")
+    return row
+
+
+def _once(pairs):
+    """A JSON object whose keys stand once."""
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        raise ValueError(f"a field stands twice: {', '.join(sorted({key for key, _ in pairs if [k for k, _ in pairs].count(key) > 1}))}")
+    return record
 
 
 def check_splits(splits):

@@ -50,7 +50,7 @@ def build(name, **arguments):
         return build_network(**arguments)
     except UserError:
         raise
-    except (TypeError, ValueError, ArithmeticError) as error:
+    except Exception as error:  # whatever Keras and its backend make of the arguments, too little memory for them too
         given = ", ".join(f"{key}={value!r}" for key, value in arguments.items()) or "its defaults"
         raise UserError(f"{name} cannot be built with {given}: {str(error).splitlines()[0]}") from error
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from se_keras import backend, enhancers, losses, models, pretrained
-from se_keras.errors import check_choice
+from se_keras.errors import UserError, check_choice
 from se_keras.scoring import evaluation
 from se_keras.signals.stft import Stft
 from se_keras.training import runs
@@ -21,11 +21,14 @@ def train_enhancer(args, train_rows, valid_rows):
     """
     check_choice("--model", args.model, tuple(models.ENHANCERS))
     config = Stft.checked(args.stft)
+    if args.model_args.get("bins", config.bins) != config.bins:
+        raise UserError(f"--model-args: bins {args.model_args['bins']!r} are not the {config.bins} of the STFT; leave bins out")
     objective = losses.parse(args.loss, judge=args.quality_net is not None, compression=args.compression)
     args.loss = objective.text
     del args.compression  # the loss holds it
     weights = {args.quality_net: pretrained.sha256(args.quality_net)} if args.quality_net else {}
     backend.load()
+    from se_keras.enhancers.base import Noisy
     from se_keras.mixtures.feed import Feed
     from se_keras.scoring import scores
     from se_keras.training import loop
@@ -55,4 +58,9 @@ def train_enhancer(args, train_rows, valid_rows):
 
         history = loop.train(model, feed, training_objective.objective_batch, plan, args.out, logger, validate, enhancer.network,
                              f"{args.model} {args.loss}", terms=objective.weights)
+        best = max((row["pesq_raw"] for row in history if row["best"]), default=None)
+        noisy = evaluation.mean_scores(scored, Noisy(), scorer)["pesq_raw"]
     runs.finish(args.out, history, plan.monitor)
+    if best is not None and best < noisy:
+        print(f"worse than doing nothing: noisy speech scores {noisy:.3f} raw PESQ on the same mixtures, this enhancer {best:.3f}; train "
+              "longer, or on more data")

@@ -73,6 +73,7 @@ def check(args):
     Returns:
         (`targets.Target`, `Stft`, arguments of the network's builder).
     """
+    pretrained.trust_cards(args.trust_card)
     if not args.enhancer:
         print("no --enhancer: Quality-Net will know noisy and clean speech only, and will be a poor judge of enhanced speech")
         args.perturbed, args.siblings = 0, 1

@@ -206,7 +206,11 @@ class Scorer:
     def __enter__(self):
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, kind, *exception):
+        if kind is not None and not issubclass(kind, Exception):  # Ctrl-C: what a worker is at may never end
+            for pool in self._pools.values():
+                for process in list((pool._processes or {}).values()):
+                    process.kill()
         self.close()
 
     def close(self):

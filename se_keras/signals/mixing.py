@@ -8,6 +8,7 @@ from se_keras.signals import audio
 
 def noise_segment(noise, offset, samples):
     """`samples` samples of `noise` from `offset` on, looped where it is shorter. float32 `(samples,)`."""
+    offset %= len(noise)  # past the end it starts again
     if offset + samples <= len(noise):
         return noise[offset:offset + samples]
     return np.take(noise, np.arange(offset, offset + samples), mode="wrap")
@@ -33,6 +34,21 @@ def mix(clean, noise, snr_db):
     return clean + np.float32(gain_for_snr(clean, noise, snr_db)) * noise
 
 
+def _check_gain(row, clean, noise):
+    """See that the gain makes the SNR that the row names, both over the whole utterance.
+
+    Raises:
+        UserError: it makes another, by more than half a dB.
+    """
+    energies = [float(np.vdot(wave, wave)) for wave in (clean, noise)]
+    if row.snr_db is None or not all(energies) or not row.gain:
+        return
+    measured_db = 10 * np.log10(energies[0] / energies[1]) - 20 * np.log10(row.gain)
+    if abs(measured_db - row.snr_db) > 0.5:
+        raise UserError(f"{row.id}: the gain {row.gain:g} makes an SNR of {measured_db:.1f} dB, the manifest says {row.snr_db:g}; run "
+                        "data/prepare.py again")
+
+
 def pair(row):
     """The `(noisy, clean)` waves of a manifest row, float32 `(row.used_samples,)` each.
 
@@ -40,7 +56,7 @@ def pair(row):
     everywhere. Mixtures may exceed 1.0: scaling them against clipping would tell a network the SNR.
 
     Raises:
-        UserError: a file that cannot be read, or is shorter than the manifest says.
+        UserError: a file that cannot be read, or is shorter than the manifest says; a gain that contradicts the SNR.
     """
     clean = audio.read_cached(row.clean)
     if row.noisy is not None:
@@ -53,6 +69,7 @@ def pair(row):
         if len(clean) != row.samples:
             raise UserError(f"{row.clean}: holds {len(clean)} samples, the manifest says {row.samples}; run data/prepare.py again")
         noise = noise_segment(audio.read_cached(row.noise), row.offset, row.samples)
+        _check_gain(row, clean, noise)
         noisy = clean + np.float32(row.gain) * noise
     piece = slice(row.start, row.start + row.used_samples)
     return noisy[piece], clean[piece]

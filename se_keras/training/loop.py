@@ -12,6 +12,7 @@ import signal
 import threading
 import time
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -280,8 +281,17 @@ class _State:
     def load(self):
         if not self.path.is_file():
             return
+        damaged = f"{self.path}: damaged, it cannot be gone on from; name another --out, or delete it to start again"
         if not zipfile.is_zipfile(self.path):
-            raise UserError(f"{self.path}: damaged, it cannot be gone on from; name another --out, or delete it to start again")
+            raise UserError(damaged)
+        try:
+            self._load()
+        except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, TypeError, OSError, RecursionError) as error:
+            raise UserError(f"{damaged} ({type(error).__name__}: {error})") from None
+        except ValueError as error:  # arrays that are none, a state that is no JSON
+            raise error if isinstance(error, UserError) else UserError(f"{damaged} ({error})") from None
+
+    def _load(self):
         with np.load(self.path) as stored:
             variables = self._variables()
             if len(stored.files) != len(variables) + 1:
@@ -292,7 +302,10 @@ class _State:
                     raise UserError(f"{self.path}: variable {variable.path} has shape {stored[str(i)].shape}, here it is "
                                     f"{tuple(variable.shape)}; name another --out, or delete the file")
                 variable.assign(stored[str(i)])
-            vars(self).update(json.loads(str(stored["state"])))
+            state = json.loads(str(stored["state"]))
+            if unknown := set(state) - set(vars(self)):
+                raise ValueError(f"its state holds {', '.join(sorted(unknown))}")
+            vars(self).update(state)
 
 
 class _TensorBoard:

@@ -13,6 +13,11 @@ from pathlib import Path
 
 import pandas
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 from se_keras import files, models
 from se_keras.errors import UserError
 
@@ -39,9 +44,14 @@ def check_same(folder, config, unknown=()):
     if not path.is_file():
         return
     try:
-        stored = json.loads(path.read_text())
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON ({error}); name another --out, or delete the folder") from None
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        sound = isinstance(stored, dict) and all(isinstance(stored.get(name, {}), dict) for name in ("arguments", "training"))
+        damaged = "" if sound else "no description of a run"
+    except (ValueError, RecursionError) as error:
+        damaged = error
+    if damaged:
+        raise UserError(f"{path}: not JSON ({damaged}); name another --out, or delete the folder")
+    stored.setdefault("arguments", {})
     if stored.get("network") == config.get("network") and (younger := set(config["arguments"]) - set(stored["arguments"])):
         defaults = models.resolve(config["network"], {})  # a run older than an argument had what is now its default
         stored["arguments"].update({name: defaults[name] for name in younger if name in defaults})
@@ -77,6 +87,7 @@ def open_run(folder, config):
     """
     folder = Path(folder)
     files.check_writable(folder)
+    _lock(folder)
     path = folder / "config.json"
     check_same(folder, config)
     described = {**config, "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]), "versions": versions(), "git": git_revision(),
@@ -92,6 +103,28 @@ def open_run(folder, config):
         logger.addHandler(handler)
     logger.info("command: %s", described["command"])
     return logger
+
+
+_locks = {}  # {folder: its open lock file}; the operating system lets go of it with the process, however that ends
+
+
+def _lock(folder):
+    """Keep other processes out of a run folder for as long as this one lives.
+
+    Raises:
+        UserError: another process trains into it.
+    """
+    if fcntl is None or folder.resolve() in _locks:
+        return
+    file = open(folder / "lock", "w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise UserError(f"{folder}: another process is training into it; wait for its end, or name another --out") from None
+    except OSError:  # a file system without locks
+        pass
+    _locks[folder.resolve()] = file
 
 
 def _differences(old, new, unknown):
@@ -137,7 +170,7 @@ def git_revision():
 
 
 # Flags that do not decide the result, or stand in the config by themselves
-UNRECORDED = ("data", "out", "compare", "preset", "command", "checkpoint_every", "workers", "stft")
+UNRECORDED = ("data", "out", "compare", "preset", "command", "checkpoint_every", "workers", "stft", "trust_card")
 
 
 def describe(args, network, arguments, config, **more):
@@ -161,8 +194,11 @@ def data_fingerprint(folder):
     path = Path(folder) / "corpus.json"
     if not path.is_file():
         return None
-    corpus = json.loads(path.read_text())
-    return {name: corpus.get(name) for name in ("name", "seed", "fingerprint")}
+    try:
+        corpus = json.loads(path.read_text(encoding="utf-8"))
+        return {name: corpus.get(name) for name in ("name", "seed", "fingerprint")}
+    except (ValueError, RecursionError, AttributeError) as error:
+        raise UserError(f"{path}: not a description written by prepare.py ({error}); run data/prepare.py again") from None
 
 
 def finish(folder, history, monitor, among=""):
@@ -173,6 +209,8 @@ def finish(folder, history, monitor, among=""):
     if best:
         print(f"best {monitor} {best[-1][monitor]:.5g}{among} at update {best[-1]['update']}; "
               f"weights in {Path(folder) / 'best.weights.h5'}, history in {Path(folder) / 'history.csv'}")
+        if best[-1]["update"] == 0:
+            print("nothing gained: these are the weights it began from")
     if any(name.startswith("valid_") for name in history[-1]):
         draw = figures.quality_net_learning_curve if "valid_lcc" in history[-1] else figures.learning_curve
         print(draw(pandas.DataFrame(history), Path(folder) / "learning_curve.png"))
@@ -188,8 +226,8 @@ def read_config(folder):
     if not path.is_file():
         raise UserError(f"{folder}: holds no run (config.json is missing)")
     try:
-        return json.loads(path.read_text())
-    except ValueError as error:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not JSON ({error})") from None
 
 

@@ -201,8 +201,8 @@ def uninterrupted(rows, labeller, tmp_path_factory):
 def same_end(whole, resumed, expected, found):
     """Whether two runs of `joint` have ended alike: validations, enhancer and Quality-Net."""
     assert [row["update"] for row in found] == [row["update"] for row in expected] == [3, 6]
-    for name in ("network", "quality_net"):
-        for one, other in zip(getattr(whole, name).get_weights(), getattr(resumed, name).get_weights(), strict=True):
+    for of in (lambda partner: partner.enhancer.network, lambda partner: partner.quality_net):
+        for one, other in zip(of(whole).get_weights(), of(resumed).get_weights(), strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
 
 

@@ -52,7 +52,7 @@ crash.range = (0, 1)
 def home(tmp_path, monkeypatch):
     """A current folder with mymetrics.py, forgotten afterwards."""
     def forget():
-        own.load.cache_clear()
+        own._load.cache_clear()
         own._source_hash.cache_clear()
         for name in [name for name in sys.modules if name.split(".")[0] in ("mymetrics", "pack")]:
             del sys.modules[name]

@@ -268,7 +268,7 @@ def test_script_refuses_before_any_work(name, script, data, tmp_path, monkeypatc
     assert not (tmp_path / "report").exists()
 
 
-@pytest.mark.parametrize("flag", ["--limit", "--workers", "--batch-size"])
+@pytest.mark.parametrize("flag", ["--limit", "--workers", "--batch"])
 def test_counts_from_one(flag, script, capsys):
     with pytest.raises(SystemExit) as end:
         script.arguments(["--data", "d", "--out", "r", flag, "0"])

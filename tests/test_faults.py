@@ -1,0 +1,341 @@
+"""What malformed input, hostile cards and two hands on one run did once, each with its answer now."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from conftest import ENHANCER, FINETUNE, ROOT, load_script, refused
+
+import finetune
+import score
+import train
+from se_keras import cli, files, metrics, pretrained
+from se_keras.errors import UserError
+from se_keras.mixtures import manifest
+from se_keras.signals import mixing
+from se_keras.training import runs
+
+evaluate = load_script("test.py")
+
+# --- A card runs no code ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hostile(trained, tmp_path, monkeypatch):
+    """A Quality-Net whose card names a function of a file that leaves a mark when it is imported."""
+    import shutil
+
+    shutil.copytree(trained / "quality-net", tmp_path / "evil-net")
+    card = json.loads((tmp_path / "evil-net" / "config.json").read_text())
+    name = "evil_of_a_card:f[0,1]"
+    card["target"] = {"text": name, "terms": [{"metric": name, "weight": 1.0, "low": 0.0, "high": 1.0, "clip": True}]}
+    files.write_json(tmp_path / "evil-net" / "config.json", card)
+    (tmp_path / "evil_of_a_card.py").write_text("open('mark', 'w').close()\ndef f(reference, degraded):\n    return 0.5\n")
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    metrics.own._of_cards.clear()
+    metrics.own._trusted.discard(name)
+    pretrained.trust_cards(False)
+    sys.modules.pop("evil_of_a_card", None)
+
+
+def test_a_cards_function_is_not_imported(hostile, trained, capsys):
+    common = ["--data", trained / "data", "--quality-net", "evil-net", "--out", "out"]
+    assert "--trust-card" in refused(capsys, finetune, "--enhancer", trained / "mse", *common, *FINETUNE)
+    assert "--trust-card" in refused(capsys, evaluate, "--systems", "noisy", "--limit", "2", *common)
+    pair = ["--degraded", str(trained / "noisy.wav"), "--reference", str(trained / "clean.wav")]
+    assert score.main([*pair, "--quality-net", "evil-net"]) == 0
+    assert "is predicted, and not measured: evil_of_a_card:f[0,1]: only a model's card names this function" in capsys.readouterr().err
+    assert not (hostile / "mark").exists()
+
+
+def test_a_trusted_cards_function_is(hostile, trained, capsys):
+    assert score.main(["--degraded", str(trained / "noisy.wav"), "--reference", str(trained / "clean.wav"), "--quality-net", "evil-net",
+                       "--trust-card", "--json"]) == 0
+    assert (hostile / "mark").exists()
+
+
+def test_what_is_typed_is_trusted(hostile):
+    pretrained.read_target(pretrained.read_card("evil-net"))
+    with pytest.raises(UserError, match="only a model's card names this function"):
+        metrics.get("evil_of_a_card:f[0,1]")
+    metrics.own.trust(["evil_of_a_card:f[0,1]"])
+    assert metrics.get("evil_of_a_card:f[0,1]").range == (0, 1)
+
+
+# --- Metrics and workers ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", ["sys.exit(0)", "sys.exit(3)", "raise RuntimeError('no')"])
+def test_whatever_a_metric_raises_is_a_reason(code, tmp_path, monkeypatch):
+    name = f"exits_{abs(hash(code))}"
+    (tmp_path / f"{name}.py").write_text(f"import sys\ndef f(reference, degraded):\n    {code}\n")
+    monkeypatch.chdir(tmp_path)
+    wave = np.ones(16_000, np.float32)
+    row = metrics.evaluate([f"{name}:f[0,1]"], wave, wave)
+    assert row[f"{name}:f[0,1]"] is None and "f failed (" in row["error"]
+
+
+def test_ctrl_c_ends_a_worker_whose_job_never_does(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(f"""
+import sys, signal
+sys.path.insert(0, {str(ROOT)!r})
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from se_keras import cli
+from se_keras.scoring.scores import Job, Scorer
+def endless():
+    import os, pathlib
+    pathlib.Path({str(tmp_path)!r}, "pid").write_text(str(os.getpid()))
+    while True:
+        pass
+def main():
+    with Scorer(["si_sdr"], workers=1) as scorer:
+        scorer.submit(Job("x", endless)).result()
+if __name__ == "__main__":
+    cli.run(main)
+""")
+    (tmp_path / "job.py").write_text(script.read_text())
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); sys.path.insert(0, {str(ROOT)!r}); import job; job.cli.run(job.main)"
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True,
+                               env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"})
+    for _ in range(300):
+        if (tmp_path / "pid").is_file() and (tmp_path / "pid").read_text():
+            break
+        time.sleep(0.1)
+    worker = int((tmp_path / "pid").read_text())
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == 130 and "interrupted" in said
+    for _ in range(50):
+        if not os.path.exists(f"/proc/{worker}"):
+            return
+        time.sleep(0.1)
+    pytest.fail("the worker lives on")
+
+
+# --- Manifests -------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"offset": 10 ** 13}, "offset is 10000000000000, expected a whole number from 0"), ({"offset": -1}, "offset is -1"),
+    ({"offset": 1.5}, "offset is 1.5"), ({"gain": -0.5}, "gain is -0.5, expected a finite number from 0"),
+    ({"length": 10 ** 9}, "reach past the"), ({"start": 10 ** 9}, "reach past the"), ({"gain": 10 ** 400}, "gain is 1000"),
+    ({"speaker": "\ud800"}, "speaker is "), ({"clean": "a\0b"}, "clean is ")])
+def test_a_row_that_cannot_be(rows, tmp_path, change, message):
+    import dataclasses
+
+    record = {name: value for name, value in dataclasses.asdict(rows[0]).items() if value is not None} | change
+    (tmp_path / "train.jsonl").write_text(json.dumps(record) + "\n")
+    with pytest.raises(UserError) as error:
+        manifest.read(tmp_path / "train.jsonl")
+    assert message in str(error.value) and "line 1" in str(error.value)
+
+
+@pytest.mark.parametrize("line", ["[" * 100_000, '{"id": "a", "id": "b"}', '{"offset": ' + "9" * 5000 + "}"])
+def test_a_line_that_is_no_row(tmp_path, line):
+    (tmp_path / "train.jsonl").write_text(line + "\n")
+    with pytest.raises(UserError, match="line 1: "):
+        manifest.read(tmp_path / "train.jsonl")
+
+
+def test_a_gain_that_contradicts_the_snr_is_said_where_it_is_mixed(rows):
+    import dataclasses
+
+    mixing.pair(rows[0])
+    with pytest.raises(UserError, match=f"the gain .* makes an SNR of .* dB, the manifest says {rows[0].snr_db:g}"):
+        mixing.pair(dataclasses.replace(rows[0], gain=2 * rows[0].gain))
+
+
+def test_an_offset_past_the_noise_starts_again():
+    noise = np.arange(10, dtype=np.float32)
+    np.testing.assert_array_equal(mixing.noise_segment(noise, 10 ** 12 + 3, 4), noise[3:7])
+
+
+# --- Presets and flags -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("line", "message"), [
+    ("learning-rate = -0.1", "learning-rate is -0.1: -0.1 is not a number above 0"), ("batch = -1", "batch is -1: -1 is not at least 1"),
+    ("epochs = 0", "epochs is 0"), ("batch = 1.5", "batch is 1.5"), ("seed = [1]", "seed is [1]: expected one value"),
+    ("model = 5", "model is 5: expected a text"), ("model-args = 3", "model-args is 3: expected a table"),
+    ("deterministic = 1", "deterministic is 1: expected true or false"), ("optimizer = 'sgd'", "expected one of adam, rmsprop"),
+    ("out = ''", "out is '': it is empty"), ("nonsense = 1", "sets nonsense, which is no flag")])
+def test_a_presets_values_pass_the_checks_of_flags(line, message, tmp_path, monkeypatch):
+    (tmp_path / "mine.toml").write_text(f"[enhancer]\n{line}\n")
+    monkeypatch.setattr(cli, "CONFIGS", tmp_path)
+    with pytest.raises(UserError) as error:
+        train.arguments(["enhancer", "--preset", "mine"])
+    assert message in str(error.value) and "mine.toml" in str(error.value)
+
+
+def test_a_preset_that_is_no_text(tmp_path, monkeypatch):
+    (tmp_path / "mine.toml").write_bytes(b"[enhancer]\nmodel = '\xff'\n")
+    monkeypatch.setattr(cli, "CONFIGS", tmp_path)
+    with pytest.raises(UserError, match="mine.toml: not TOML"):
+        train.arguments(["enhancer", "--preset", "mine"])
+
+
+@pytest.mark.parametrize(("script", "arguments", "meant"), [
+    (train, ["enhancer", "--lr", "0.1"], "--learning-rate"), (finetune, ["--batch-size", "3"], "--batch"),
+    (train, ["enhancer", "--epoch_s", "3"], "--epochs"), (finetune, ["--steps", "3"], "--iterations"),
+    (evaluate, ["--data", "d", "--out", "o", "--batch-size", "3"], "--batch")])
+def test_a_wrong_flag_is_answered_with_the_one_meant(script, arguments, meant, capsys):
+    with pytest.raises(SystemExit) as end:
+        script.arguments(arguments)
+    assert end.value.code == 2 and f"did you mean {meant}?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("script", "arguments", "message"), [
+    (evaluate, ["--data", "d", "--out", ""], "--out is empty"), (train, ["enhancer", "--out", "a\0b"], "NUL"),
+    (train, ["enhancer", "--seed", "9" * 20], "is not from 0 to 4294967295")])
+def test_values_that_no_flag_takes(script, arguments, message, capsys):
+    with pytest.raises(SystemExit) as end:
+        script.arguments(arguments)
+    assert end.value.code == 2 and message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["--model-args", '{"bins":100}'], ["--model-args", '{"units":1000000000000}'],
+                                       ["--model-args", "[" * 100_000]])
+def test_arguments_that_make_no_network_leave_no_folder(trained, tmp_path, arguments, capsys):
+    refused(capsys, train, "enhancer", "--data", trained / "data", "--out", tmp_path / "run", *arguments)
+    assert not (tmp_path / "run").exists()
+
+
+# --- Cards, run folders ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"arguments": []}, "arguments is []; expected a JSON object"), ({"stft": 3}, "stft is 3; expected a JSON object"),
+    ({"stft": {"n_fft": 512, "hop_length": 300, "window": "hamming"}}, "hop_length"), ({"name": 5}, "name is 5; expected a text"),
+    ({"sha256": 7}, "sha256 is 7"), ({"network": ["dnn"]}, "network is ['dnn']")])
+def test_a_damaged_card_is_an_error_in_words(trained, tmp_path, change, message):
+    import shutil
+
+    shutil.copytree(trained / "mse", tmp_path / "mse")
+    card = json.loads((tmp_path / "mse" / "config.json").read_text())
+    files.write_json(tmp_path / "mse" / "config.json", {**card, **change})
+    with pytest.raises(UserError) as error:
+        pretrained.read_card(tmp_path / "mse")
+    assert message in str(error.value) and "config.json" in str(error.value)
+
+
+@pytest.mark.parametrize("text", [b"[" * 100_000, b"\xff\xfe", b"[1]", b"{"])
+def test_a_card_that_is_no_json(trained, tmp_path, text):
+    import shutil
+
+    shutil.copytree(trained / "mse", tmp_path / "mse")
+    (tmp_path / "mse" / "config.json").write_bytes(text)
+    with pytest.raises(UserError, match="config.json: "):
+        pretrained.read_card(tmp_path / "mse")
+    with pytest.raises(UserError, match="config.json: "):
+        runs.check_same(tmp_path / "mse", {"network": "dnn", "arguments": {}, "training": {}})
+
+
+@pytest.fixture
+def half(trained, tmp_path):
+    """A training's folder, finished, and the command that goes on with it."""
+    import shutil
+
+    shutil.copytree(trained / "mse", tmp_path / "half")
+    command = ["enhancer", "--data", str(trained / "data"), "--out", str(tmp_path / "half"), *ENHANCER]
+    command[command.index("--epochs") + 1] = "3"
+    return tmp_path / "half", command
+
+
+def test_a_damaged_checkpoint_is_an_error_in_words(half, capsys):
+    folder, command = half
+    whole = (folder / "checkpoint.npz").read_bytes()
+    middle = len(whole) // 2
+    for damaged in (whole[:middle], whole[:middle] + bytes(200) + whole[middle + 200:], b""):
+        (folder / "checkpoint.npz").write_bytes(damaged)
+        assert "checkpoint.npz: damaged, it cannot be gone on from" in refused(capsys, train, *command)
+    with np.load(trained_checkpoint(folder, whole)) as stored:
+        arrays = dict(stored)
+    for state in ("[", "{}", '{"surprise": 1}'):
+        np.savez(folder / "checkpoint.npz", **{**arrays, "state": np.array(state)})
+        if state != "{}":
+            assert "damaged" in refused(capsys, train, *command)
+
+
+def trained_checkpoint(folder, whole):
+    path = folder.parent / "whole.npz"
+    path.write_bytes(whole)
+    return path
+
+
+def test_a_damaged_corpus_description(half, trained, tmp_path, capsys):
+    import shutil
+
+    shutil.copytree(trained / "data", tmp_path / "data", ignore=shutil.ignore_patterns("scores*"))
+    (tmp_path / "data" / "corpus.json").write_text("[1]")
+    _, command = half
+    command[command.index("--data") + 1] = str(tmp_path / "data")
+    assert "corpus.json: not a description written by prepare.py" in refused(capsys, train, *command)
+
+
+def test_two_trainings_into_one_folder(tmp_path):
+    code = ("import sys, time; from pathlib import Path; from se_keras.training import runs; runs._lock(Path(sys.argv[1])); "
+            "print('in', flush=True); time.sleep(60)")
+    first = subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert first.stdout.readline() == "in\n"
+    with pytest.raises(UserError, match="another process is training into it; wait for its end, or name another --out"):
+        runs._lock(tmp_path)
+    first.kill()  # leaves its lock file, and no lock
+    first.wait()
+    runs._lock(tmp_path)
+    runs._lock(tmp_path)  # one process may open a folder again
+    runs._locks.pop(tmp_path.resolve()).close()
+
+
+def test_a_full_disk_in_the_middle_costs_nothing(half, trained, tmp_path, monkeypatch, capsys):
+    """A sentence, the last checkpoint whole; the same command then ends with the same bits."""
+    import shutil
+
+    folder, command = half
+    shutil.copytree(folder, tmp_path / "undisturbed")
+    undisturbed = [str(tmp_path / "undisturbed") if each == str(folder) else each for each in command]
+    replacing, writes = files.replacing, []
+
+    def full(path):
+        writes.append(path)
+        if len(writes) > 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        return replacing(path)
+
+    monkeypatch.setattr(files, "replacing", full)
+    message = refused(capsys, train, *command)
+    assert "the disk is full, writing" in message and "the same command goes on from the last checkpoint" in message
+    monkeypatch.undo()
+    train.main(command)
+    train.main(undisturbed)
+    one, other = (np.load(run / "checkpoint.npz") for run in (folder, tmp_path / "undisturbed"))
+    for name in set(one.files) - {"state"}:
+        np.testing.assert_array_equal(one[name], other[name])
+
+
+def test_what_nobody_thought_of_is_two_lines_and_a_file(capsys):
+    def main():
+        raise ZeroDivisionError("of all things")
+
+    with pytest.raises(SystemExit) as end:
+        cli.run(main)
+    lines = capsys.readouterr().err.splitlines()
+    assert end.value.code == 1 and len(lines) == 2 and lines[0] == "error: ZeroDivisionError: of all things"
+    trace = lines[1].rpartition(" ")[2]
+    assert "Traceback" in open(trace).read()
+    os.unlink(trace)
+
+
+def test_a_missing_backend_is_one_line(capsys):
+    done = subprocess.run([sys.executable, ROOT / "train.py", "enhancer", "--data", "x", "--model", "blstm"], cwd=ROOT, text=True,
+                          capture_output=True, env={**os.environ, "KERAS_BACKEND": "jax"})
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+
+
