@@ -262,7 +262,8 @@ def test_what_cannot_be_measured_is_predicted(pair, monkeypatch, capsys):
     found = {"one": Renamed("gone:loudness[0,1]"), "two": Renamed("stoi", "gone:loudness[0,1]")}
     monkeypatch.setattr(pretrained, "load_quality_net", found.__getitem__)
     monkeypatch.setattr(pretrained, "read_card", lambda name, kinds: {"network": "quality_net", "target": found[name].target.to_config()})
-    assert score.main(["--degraded", str(degraded), "--reference", str(reference), "--quality-net", "one", "two", "--json"]) == 0
+    assert score.main(["--degraded", str(degraded), "--reference", str(reference), "--quality-net", "one", "two", "--json",
+                       "--trust-card"]) == 0
     said = capsys.readouterr()
     row, = json.loads(said.out)["pairs"]
     assert row["predicted_gone:loudness[0,1]"] == row["predicted_stoi,gone:loudness[0,1]"] is not None
