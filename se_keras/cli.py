@@ -12,14 +12,14 @@ import sys
 import tempfile
 import tomllib
 import traceback
-from pathlib import Path
 
+from se_keras import files
 from se_keras.errors import UserError
 
 if not sys.stderr.isatty():  # in a log file, a progress bar every ten seconds, not ten a second; tqdm reads this when imported
     os.environ.setdefault("TQDM_MININTERVAL", "10")
 
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+CONFIGS = files.shipped("configs")
 
 
 MEANT = {"lr": "learning-rate", "rate": "learning-rate", "bs": "batch", "batch-size": "batch", "steps": "iterations", "n-epochs": "epochs",

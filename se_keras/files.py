@@ -10,6 +10,13 @@ from pathlib import Path
 from se_keras.errors import UserError
 
 
+def shipped(name):
+    """Folder of what the project ships beside its package, "weights" or "configs": of a clone, else inside an installed package."""
+    package = Path(__file__).resolve().parent
+    beside = package.parent / name
+    return beside if (package.parent / "pyproject.toml").is_file() and beside.is_dir() else package / f"_{name}"
+
+
 @contextlib.contextmanager
 def replacing(path):
     """A temporary path beside `path`, of the same suffix; it takes its place when the block ends, and goes when the block fails.

@@ -4,7 +4,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from se_keras import backend, enhancers, models
+from se_keras import backend, enhancers, files, models
 from se_keras.enhancers.base import Noisy
 from se_keras.errors import UserError
 from se_keras.judges import targets
@@ -12,7 +12,7 @@ from se_keras.metrics import own
 from se_keras.signals.stft import Stft
 from se_keras.training.runs import BEST, LAST
 
-WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
+WEIGHTS = files.shipped("weights")
 DEFAULT_ENHANCER = "blstm-balanced"
 DEFAULT_QUALITY_NET = "quality-net"
 BALANCED_QUALITY_NET = "quality-net-balanced"  # goes on from the one that DEFAULT_ENHANCER was trained through

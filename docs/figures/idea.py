@@ -43,7 +43,8 @@ def draw(path):
     arrow(axes, (1.25, 2.85), (5.2, 2.3))
     arrow(axes, (7.4, 2.0), (8.35, 2.0))
     arrow(axes, (8.9, 1.55), (2.9, 0.75), RED, curve=-0.22, dashed=True)
-    axes.text(6.3, 0.12, "gradient of (1 - Q)² back into the enhancer: PESQ itself has none", ha="center", va="bottom", fontsize=11, color=RED)
+    axes.text(6.3, 0.12, "gradient of (1 - Q)² back into the enhancer: PESQ itself has none", ha="center", va="bottom", fontsize=11,
+              color=RED)
     figure.savefig(path, bbox_inches="tight", facecolor="white")
     plt.close(figure)
 

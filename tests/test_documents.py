@@ -1,0 +1,84 @@
+"""README and docs can be skimmed, and what they name is there: lines, paragraphs, links, figures, flags of commands."""
+
+import argparse
+import re
+import shlex
+
+import pytest
+from conftest import ROOT, load_script
+
+DOCUMENTS = [ROOT / "README.md", ROOT / "data" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SCRIPTS = ("train.py", "finetune.py", "test.py", "enhance.py", "score.py", "demo.py", "data/prepare.py")
+
+
+def prose(path):
+    """(number, line) of a document's lines outside code."""
+    fence = False
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if line.lstrip().startswith("```"):
+            fence = not fence
+        elif not fence:
+            yield number, line
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_lines_outside_tables_are_short(path):
+    assert [number for number, line in prose(path) if len(line) > 120 and not line.startswith("|")] == []
+
+
+def test_readme_has_no_long_line_in_code_either():
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert [number for number, line in enumerate(lines, start=1) if len(line) > 120 and not line.startswith("|")] == []
+
+
+def test_readmes_paragraphs_have_four_lines_at_most():
+    longest, current = 0, 0
+    for _, line in prose(ROOT / "README.md"):
+        starts = re.match(r"\s*[-*] ", line)
+        current = 0 if not line.strip() or line.startswith(("|", "#", "!")) else 1 if starts else current + 1
+        longest = max(longest, current)
+    assert longest <= 4
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_and_figures_are_there(path):
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
+        if not target.startswith("http"):
+            assert (path.parent / target).exists(), target
+
+
+class _Stop(Exception):
+    """Ends a script where its arguments have been declared."""
+
+
+def flags(script, words, monkeypatch):
+    """Flags that a script's parser knows, of the command that `words` begins with."""
+    caught = []
+
+    def catch(self, *arguments, **more):
+        caught.append(self)
+        raise _Stop
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", catch)
+    module = load_script(script)
+    with pytest.raises(_Stop):
+        module.arguments(list(words)) if hasattr(module, "arguments") else module.main(list(words))
+    parser = caught[0]
+    known = {option for action in parser._actions for option in action.option_strings}
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, command in action.choices.items():
+                if words and name == words[0]:
+                    known |= {option for each in command._actions for option in each.option_strings}
+    return known
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_flags_of_commands_are_flags(path, monkeypatch):
+    text = path.read_text(encoding="utf-8").replace("\\\n", " ")
+    for script, rest in re.findall(r"^(?:\S*python )((?:data/)?\w+\.py)((?:[^\n&`]|\n(?=    ))*)", text, flags=re.M):
+        if script not in SCRIPTS or re.match(r"\s+[A-Z]", rest):  # CORPUS stands for any
+            continue
+        words = shlex.split(re.sub(r"\s#.*", "", rest), comments=False)
+        used = {word.split("=")[0] for word in words if re.match(r"--[a-z]", word)}
+        assert used <= flags(script, words, monkeypatch) | {"--help"}, (script, rest)
