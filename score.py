@@ -124,7 +124,7 @@ def known_biases(names):
 def in_words(name, bias):
     """A bias as a sentence."""
     said = " and ".join(f"{kind} speech {abs(value):.2f} too {'low' if value < 0 else 'high'}" for kind, value in bias.items())
-    return f"{name}: on validation it predicts {said} on average, single recordings further off either way"
+    return textwrap.fill(f"{name}: on validation it predicts {said} on average, single recordings further off either way", WIDTH)
 
 
 def measurable(predictors):

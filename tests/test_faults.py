@@ -340,3 +340,77 @@ def test_a_missing_backend_is_one_line(capsys):
     assert done.returncode == 2 and "Traceback" not in done.stderr
 
 
+
+
+# --- Kept scores, downloads, preparations ----------------------------------------------------------------------------------------
+
+
+def test_a_damaged_score_database_is_said(tmp_path):
+    from se_keras.scoring.cache import Cache
+
+    cache = Cache(tmp_path)
+    cache.put(["key"], {"stamp": (1.0, None)})
+    cache.close()
+    whole = bytearray((tmp_path / "scores.sqlite").read_bytes())
+    for suffix in ("-wal", "-shm"):
+        (tmp_path / f"scores.sqlite{suffix}").unlink(missing_ok=True)
+    (tmp_path / "scores.sqlite").write_bytes(whole[:100] + bytes(b ^ 0xFF for b in whole[100:]))
+    with pytest.raises(UserError, match="scores.sqlite: "):
+        Cache(tmp_path).get(["key"], ["stamp"])
+
+
+def test_a_web_page_kept_as_an_archive_is_fetched_again(tmp_path, monkeypatch, capsys):
+    from se_keras.corpora import voicebank
+
+    fetched = []
+
+    def fetch(url, path):
+        fetched.append(url)
+        path.write_bytes(b"<!DOCTYPE html>")
+
+    monkeypatch.setattr(voicebank, "fetch", fetch)
+    (tmp_path / f"{voicebank.ARCHIVES[0]}.zip").write_bytes(b"\n<html>sign in</html>")
+    with pytest.raises(UserError, match="the server sent a web page instead of the archive"):
+        voicebank.download("http://localhost", tmp_path, tmp_path / "record.json")
+    assert len(fetched) == 1 and "is a web page, no archive; it is fetched again" in capsys.readouterr().out
+    assert not (tmp_path / f"{voicebank.ARCHIVES[0]}.zip").exists()
+
+
+@pytest.mark.parametrize("kind", ["encrypted", "a link"])
+def test_members_that_are_not_unpacked(kind, tmp_path):
+    import stat
+    import zipfile
+
+    from se_keras.corpora import voicebank
+
+    info = zipfile.ZipInfo("x.wav")
+    info.external_attr = (stat.S_IFLNK | 0o777) << 16 if kind == "a link" else 0
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        file.writestr(info, "/etc/passwd")
+    if kind == "encrypted":
+        data = bytearray((tmp_path / "a.zip").read_bytes())
+        for signature, at in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+            data[data.index(signature) + at] |= 1
+        (tmp_path / "a.zip").write_bytes(data)
+    with pytest.raises(UserError, match=f"'x.wav' is {kind}; not unpacked"):
+        voicebank.unpack(tmp_path / "a.zip", tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize(("arguments", "message"), [(["demo", "--seed", "-1"], "-1 is not from 0 to"),
+                                                    (["demo", "--out", "{file}"], "Not a directory; name another path")])
+def test_preparations_that_cannot_be(arguments, message, tmp_path, capsys):
+    from conftest import prepare
+
+    (tmp_path / "file").write_text("")
+    arguments = [each.format(file=tmp_path / "file") for each in arguments]
+    assert message in refused(capsys, prepare, *arguments)
+
+
+def test_what_a_kill_leaves_is_overwritten(tmp_path):
+    """Temporary names are those of the file to come: no second one grows beside the first."""
+    from se_keras.signals import audio
+
+    (tmp_path / ".x.partial.wav").write_bytes(b"half a file")
+    audio.write(tmp_path / "x.wav", np.zeros(100, np.float32))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.wav"]

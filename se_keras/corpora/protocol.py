@@ -1,5 +1,6 @@
 """Which utterance meets which noise at which SNR: the letter's protocol, and what every corpus shares."""
 
+import argparse
 import dataclasses
 import hashlib
 import json
@@ -21,6 +22,14 @@ TRIES = 20  # draws of a noise segment before it is placed by hand
 FRAME = 256  # samples at 16 kHz by which the two files of a ready-made pair may differ
 LOUDEST = 100  # dB of SNR either way: what is further down is below the last bit of 16
 FLOOR = 1e-4  # a segment 40 dB below its file's mean power is a pause: amplified to the SNR, it would be the recorder's hiss
+
+
+def _seed(text):
+    """An argparse type: a whole number of 32 bits."""
+    value = int(text)
+    if not 0 <= value < 1 << 32:
+        raise argparse.ArgumentTypeError(f"{value} is not from 0 to {(1 << 32) - 1}")
+    return value
 
 
 @dataclass(frozen=True)
@@ -52,7 +61,7 @@ class Protocol:
         for split in SPLITS:
             parser.add_argument(f"--snr-{split}", type=float, nargs="+", metavar="DB", default=list(values[f"snr_{split}"]),
                                 help=f"SNRs of the {split} mixtures in dB")
-        parser.add_argument("--seed", type=int, default=values["seed"], help="seed of every random choice")
+        parser.add_argument("--seed", type=_seed, default=values["seed"], help="seed of every random choice")
 
     @classmethod
     def from_args(cls, args):

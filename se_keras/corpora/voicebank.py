@@ -4,8 +4,10 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import time
 import zipfile
+import zlib
 from pathlib import Path
 
 import requests
@@ -125,15 +127,27 @@ def download(base_url, root, record):
     for name in ARCHIVES:
         if (root / name).is_dir() or find_folder(root, name):
             continue
-        archive = root / f"{name}.zip"
+        archive, url = root / f"{name}.zip", f"{base_url}/{name}.zip"
+        if archive.is_file() and _is_page(archive):
+            print(f"{archive}: is a web page, no archive; it is fetched again")
+            archive.unlink()
         if not archive.is_file():
-            fetch(f"{base_url}/{name}.zip", archive)
+            fetch(url, archive)
+            if _is_page(archive):
+                archive.unlink()
+                raise UserError(f"{url}: the server sent a web page instead of the archive; try again later, or see --base-url")
         with open(archive, "rb") as file:
             checksum = hashlib.file_digest(file, "sha256").hexdigest()
         print(f"{archive.name}: {archive.stat().st_size} bytes, sha256 {checksum}")
         known[archive.name] = {"url": f"{base_url}/{archive.name}", "bytes": archive.stat().st_size, "sha256": checksum}
         files.write_json(record, known)
         unpack(archive, root / name)
+
+
+def _is_page(path):
+    """Whether a file is an HTML page: what some servers answer instead of an error."""
+    with open(path, "rb") as file:
+        return file.read(512).lstrip().startswith(b"<")
 
 
 def fetch(url, path):
@@ -174,7 +188,8 @@ def _transfer(url, part, had):
         if 400 <= response.status_code < 500:
             raise UserError(f"{url}: the server answers {response.status_code} {response.reason}; see --base-url")
         response.raise_for_status()
-        total = int(length if resumed else response.headers.get("Content-Length", 0))
+        said = length if resumed else response.headers.get("Content-Length", "0")
+        total = int(said) if said.isdecimal() else 0  # a server that does not know, or says nonsense
         if shutil.disk_usage(part.parent).free + had < total:
             raise UserError(f"{part.parent}: too little space is left for {url} ({total / 1e6:.0f} MB)")
         with open(part, "ab" if resumed else "wb") as file, tqdm(
@@ -199,10 +214,15 @@ def unpack(archive, folder):
             for member in tqdm(file.infolist(), desc=f"unpacking {archive.name}", unit="file", disable=None):
                 if not (temporary / member.filename).resolve().is_relative_to(temporary.resolve()):
                     raise UserError(f"{archive}: holds the path {member.filename!r}, which leads out of its folder; not unpacked")
+                if member.flag_bits & 1 or stat.S_ISLNK(member.external_attr >> 16):
+                    what = "encrypted" if member.flag_bits & 1 else "a link"
+                    raise UserError(f"{archive}: {member.filename!r} is {what}; not unpacked")
                 file.extract(member, temporary)
         inner = temporary / folder.name
         os.replace(inner if inner.is_dir() else temporary, folder)
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:  # RuntimeError: a way of packing that it lacks
+        if isinstance(error, UserError):
+            raise
         raise UserError(f"{archive}: is damaged ({error}); delete it and run the same command again") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -46,12 +46,19 @@ class Cache:
                 time.sleep(0.05)
 
     def get(self, keys, stamps):
-        """{key: {stamp: (value, reason)}} of what is known of many keys, in one query."""
+        """{key: {stamp: (value, reason)}} of what is known of many keys, in one query.
+
+        Raises:
+            UserError: the file is damaged.
+        """
         found = collections.defaultdict(dict)
-        for key, stamp, value, reason in self._database.execute(
-                "SELECT * FROM scores WHERE key IN (SELECT value FROM json_each(?)) AND stamp IN (SELECT value FROM json_each(?))",
-                (json.dumps(list(keys)), json.dumps(list(stamps)))):
-            found[key][stamp] = (value, reason)
+        try:
+            for key, stamp, value, reason in self._database.execute(
+                    "SELECT * FROM scores WHERE key IN (SELECT value FROM json_each(?)) AND stamp IN (SELECT value FROM json_each(?))",
+                    (json.dumps(list(keys)), json.dumps(list(stamps)))):
+                found[key][stamp] = (value, reason)
+        except sqlite3.DatabaseError as error:
+            raise UserError(f"{self.path}: is damaged ({error}); delete it, and its scores are measured again") from None
         return found
 
     def put(self, keys, outcomes):

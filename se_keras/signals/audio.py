@@ -4,7 +4,6 @@ import functools
 import hashlib
 import os
 import re
-import uuid
 from pathlib import Path
 
 import numpy as np
@@ -121,7 +120,7 @@ def write(path, wave, sample_rate=SAMPLE_RATE, subtype="PCM_16"):
     """Write a wav or flac file (by suffix) under a temporary name, then rename: a reader never sees half a file."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}-{uuid.uuid4().hex[:8]}{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.partial{path.suffix}")  # what a kill leaves is overwritten by the next
     try:
         sf.write(str(temporary), wave, sample_rate, subtype=subtype)
         os.replace(temporary, path)

@@ -4,7 +4,6 @@ import contextlib
 import io
 import os
 import tempfile
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -250,7 +249,7 @@ def _fade(tail, wave):
 
 def _write(target, waiting, rate, channels, written, gain):
     """Write raw float32 from `waiting`, times `gain`, under a temporary name; rename at the end."""
-    temporary = target.with_name(f".{target.stem}-{uuid.uuid4().hex[:8]}.partial")
+    temporary = target.with_name(f".{target.name}.partial")  # what a kill leaves is overwritten by the next
     try:
         with sf.SoundFile(str(temporary), "w", samplerate=rate, channels=channels, **written) as out:
             while data := waiting.read(4 * channels * BLOCK_S * rate):
