@@ -44,13 +44,14 @@ class _Parser(argparse.ArgumentParser):
         commands = [action.choices.values() for action in self._actions if isinstance(action, argparse._SubParsersAction)]
         return own + [option for several in commands for command in several for option in command._flags()]
 
-    def _get_value(self, action, text):
+    def _get_values(self, action, texts):
         name = "/".join(action.option_strings) or action.metavar or action.dest
-        if text == "":
-            self.error(f"{name} is empty; give it a value, or leave it out")
-        if "\0" in text:
-            self.error(f"{name}: {text!r} holds a NUL character")
-        return super()._get_value(action, text)
+        for text in texts if action.nargs != argparse.PARSER else ():  # a command's arguments are its own parser's to check
+            if text == "":
+                self.error(f"{name} is empty; give it a value, or leave it out")
+            if "\0" in text:
+                self.error(f"{name}: {text!r} holds a NUL character")
+        return super()._get_values(action, texts)
 
 
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):

@@ -163,7 +163,8 @@ def test_an_offset_past_the_noise_starts_again():
 
 @pytest.mark.parametrize(("line", "message"), [
     ("learning-rate = -0.1", "learning-rate is -0.1: -0.1 is not a number above 0"), ("batch = -1", "batch is -1: -1 is not at least 1"),
-    ("epochs = 0", "epochs is 0"), ("batch = 1.5", "batch is 1.5"), ("seed = [1]", "seed is [1]: expected one value"),
+    ("epochs = 0", "epochs is 0"), ("batch = 1.5", "batch is 1.5: '1.5' is no whole number"),
+    ("seed = [1]", "seed is [1]: expected one value"),
     ("model = 5", "model is 5: expected a text"), ("model-args = 3", "model-args is 3: expected a table"),
     ("deterministic = 1", "deterministic is 1: expected true or false"), ("optimizer = 'sgd'", "expected one of adam, rmsprop"),
     ("out = ''", "out is '': it is empty"), ("nonsense = 1", "sets nonsense, which is no flag")])
@@ -193,8 +194,13 @@ def test_a_wrong_flag_is_answered_with_the_one_meant(script, arguments, meant, c
 
 
 @pytest.mark.parametrize(("script", "arguments", "message"), [
-    (evaluate, ["--data", "d", "--out", ""], "--out is empty"), (train, ["enhancer", "--out", "a\0b"], "NUL"),
-    (train, ["enhancer", "--seed", "9" * 20], "is not from 0 to 4294967295")])
+    (evaluate, ["--data", "d", "--out", ""], "--out is empty"), (evaluate, ["--data", "d", "--out="], "--out is empty"),
+    (evaluate, ["--data", "d", "--out", "o", "--systems", "noisy", ""], "--systems is empty"),
+    (load_script("data/prepare.py"), ["folders", "--speech", "s", "--noise", "n", "--out="], "--out is empty"),
+    (train, ["enhancer", "--out", "a\0b"], "NUL"), (train, ["enhancer", "--seed", "9" * 20], "is not from 0 to 4294967295"),
+    (train, ["enhancer", "--batch", "1.5"], "--batch: '1.5' is no whole number"), (train, ["enhancer", "--crop", "x"], "'x' is no number"),
+    (train, ["enhancer", "--epochs", "9" * 12], "is not below 2147483648"),
+    (train, ["enhancer", "--epochs", "9" * 5000], "is no whole number")])
 def test_values_that_no_flag_takes(script, arguments, message, capsys):
     with pytest.raises(SystemExit) as end:
         script.arguments(arguments)

@@ -4,7 +4,6 @@ espeak-ng draws breath and flutter from the C library's `rand` and keeps state b
 sentences in order in a process of its own: one version of praat-parselmouth makes the same files each time.
 """
 
-import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
@@ -12,6 +11,7 @@ from tqdm import tqdm
 
 from se_keras.backend import available_cores
 from se_keras.corpora.protocol import rng_for
+from se_keras.processes import WorkerContext, end
 from se_keras.signals import audio
 
 PEAK = 0.7
@@ -122,10 +122,14 @@ def synthesize(spoken, seed):
         texts = SENTENCES[group]
         order = rng_for(seed, "demo", group, name).permutation(len(texts))
         jobs.append((voice, [texts[i] for i in order[:len(paths)]], paths))
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(available_cores(), mp_context=context, max_tasks_per_child=1) as pool:
-        for _ in tqdm(pool.map(_speak, jobs), total=len(jobs), desc="text to speech", unit="voice", disable=None):
-            pass
+    with ProcessPoolExecutor(available_cores(), mp_context=WorkerContext(), max_tasks_per_child=1) as pool:
+        voices = [pool.submit(_speak, job) for job in jobs]
+        try:
+            for voice in tqdm(voices, desc="text to speech", unit="voice", disable=None):
+                voice.result()
+        except KeyboardInterrupt:
+            end(pool)
+            raise
 
 
 def _speak(job):

@@ -4,7 +4,6 @@ import argparse
 import dataclasses
 import hashlib
 import json
-import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,10 +44,8 @@ class Protocol:
         for split in SPLITS:
             snrs = self.snrs(split)
             if not snrs or not all(-LOUDEST <= snr <= LOUDEST for snr in snrs) or len(set(snrs)) < len(snrs):
-                raise UserError(f"--snr-{split}: {' '.join(f'{snr:g}' for snr in snrs)}; expected finite dB values from -{LOUDEST} to "
-                                f"{LOUDEST}, each once")
-        if self.seed < 0:
-            raise UserError(f"--seed: {self.seed}; expected a whole number from 0")
+                raise UserError(f"--snr-{split}: {' '.join(f'{snr:g}' for snr in snrs)}; expected finite dB values, each once, "
+                                f"from -{LOUDEST} to {LOUDEST}")
 
     def snrs(self, split):
         """SNRs of a split in dB."""

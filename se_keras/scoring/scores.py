@@ -11,17 +11,13 @@ The workers import neither TensorFlow nor the calling script.
 """
 
 import collections
-import contextlib
 import functools
 import hashlib
 import json
 import multiprocessing
 import multiprocessing.connection
 import os
-import signal
-import sys
 import threading
-import types
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -32,6 +28,7 @@ import numpy as np
 from se_keras import metrics
 from se_keras.backend import available_cores
 from se_keras.errors import UserError
+from se_keras.processes import WorkerContext, end
 from se_keras.scoring.cache import Cache
 from se_keras.signals import audio, mixing
 
@@ -125,7 +122,6 @@ def _start_worker(cache_folder):
     from threadpoolctl import threadpool_limits
 
     threadpool_limits(1)  # one thread a process: the pool itself fills the cores
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     threading.Thread(target=_die_with_parent, daemon=True).start()
     _cache = Cache(cache_folder) if cache_folder is not None else None
 
@@ -158,41 +154,6 @@ def _score(load, recipe, stamps):
 
 
 # --- In the parent ---------------------------------------------------------------------------------------------------------------
-
-
-class _WorkerProcess(multiprocessing.context.SpawnProcess):
-    """A fresh interpreter that does not run the parent's script again.
-
-    multiprocessing imports the parent's __main__ in each child, for functions defined there. None of ours is, and a script may
-    well import TensorFlow or lack its `if __name__ == "__main__"`: while a child starts, an empty module stands in its place.
-    It inherits that SIGINT is blocked, so that Ctrl-C, which is the parent's to handle, makes no trace of a half-imported child.
-    """
-
-    @staticmethod
-    def _Popen(process):
-        main, sys.modules["__main__"] = sys.modules["__main__"], types.ModuleType("__main__")
-        try:
-            with _blocked(signal.SIGINT):
-                return multiprocessing.context.SpawnProcess._Popen(process)
-        finally:
-            sys.modules["__main__"] = main
-
-
-@contextlib.contextmanager
-def _blocked(number):
-    """A signal that arrives meanwhile waits for the end of the block; nothing where the system has no such mask."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-class _WorkerContext(multiprocessing.context.SpawnContext):
-    Process = _WorkerProcess
 
 
 class Scorer:
@@ -242,8 +203,7 @@ class Scorer:
     def _kill(self):
         """End the workers at once: what one of them is at may never end."""
         for pool in self._pools.values():
-            for process in list((pool._processes or {}).values()):
-                process.kill()
+            end(pool)
 
     def lookup(self, recipes, ids=None):
         """For each recipe the row of scores that the cache holds for all metrics, or None. No audio is touched.
@@ -312,7 +272,7 @@ class Scorer:
         for _ in range(2):
             if pool not in self._pools:
                 workers = self.workers if pool == "all" else 1
-                self._pools[pool] = ProcessPoolExecutor(workers, _WorkerContext(), _start_worker, (self._folder,))
+                self._pools[pool] = ProcessPoolExecutor(workers, WorkerContext(), _start_worker, (self._folder,))
             try:
                 return self._pools[pool].submit(function, *arguments)
             except BrokenProcessPool:

@@ -101,7 +101,7 @@ def test_a_row_does_not_depend_on_the_rows_around_it(copy, prepared, tmp_path):
     assert left == {row.id: (row.offset, row.gain) for row in prepared[1]["train"] if not row.id.startswith("train0-0_")}
 
 
-@pytest.mark.parametrize("bad", [["0", "0"], ["nan"], ["inf", "3"]])
+@pytest.mark.parametrize("bad", [["0", "0"], ["nan"], ["inf", "3"], ["1e9"]])
 def test_snrs_that_make_no_sense_are_told(tree, tmp_path, bad):
     with pytest.raises(UserError, match="--snr-test: .* expected finite dB values, each once"):
         folders(tree, tmp_path / "out", "--snr-test", *bad)

@@ -1,8 +1,11 @@
 """The demo corpus: voices, noises, splits, and that it is generated the same again."""
 
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -80,3 +83,17 @@ def test_parselmouth_is_imported_by_the_demo_alone():
             "[corpora.get(name) for name in ('folders', 'timit', 'voicebank')]; "
             "assert not {'parselmouth', 'tensorflow', 'keras'} & set(sys.modules)")
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_ctrl_c_while_voices_speak(tmp_path):
+    """To the whole group, as a terminal sends it: the voices end with the script, and none leaves a trace."""
+    handled = "import signal, runpy, sys; signal.signal(signal.SIGINT, signal.default_int_handler); sys.argv = sys.argv[1:]; " \
+              "runpy.run_path(sys.argv[0], run_name='__main__')"
+    process = subprocess.Popen([sys.executable, "-c", handled, ROOT / "data" / "prepare.py", "demo", "--out", tmp_path / "demo"],
+                               stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.rglob("*.wav")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130 and "interrupted" in said and "Traceback" not in said, said
