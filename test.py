@@ -92,9 +92,11 @@ def main(argv=None):
     predictor = pretrained.load_quality_net(args.quality_net) if args.quality_net else None
     if predictor:
         chosen = [metrics.get(name) for name in dict.fromkeys([*args.metrics, *predictor.target.metrics])]
+    rows = evaluation.subset(every, args.limit)
+    for row in rows:
+        mixing.check_gain(row)
     files.check_writable(out)
 
-    rows = evaluation.subset(every, args.limit)
     part = f", a subset: {len(rows):,} of {len(every):,} utterances, each SNR and noise type in its share"
     note = f"Scored on {data / args.split}.jsonl{part if len(rows) < len(every) else ''}."
     with scores.Scorer([metric.name for metric in chosen], data / "scores", args.workers, args.on_error) as scorer:
