@@ -100,7 +100,7 @@ def duration_s(path):
     """Seconds of audio by the file's header, for the progress bar; 0 where it cannot be read."""
     try:
         return sf.info(str(path)).duration
-    except sf.LibsndfileError:
+    except (sf.LibsndfileError, UnicodeEncodeError):
         return 0
 
 

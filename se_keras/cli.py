@@ -136,6 +136,8 @@ def _one_as_typed(action, value):
 def run(main):
     """Call `main()` as a script does: a user's mistake ends in its message and exit code 2, Ctrl-C in 130, neither in a trace."""
     quiet()
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name need not be text
     try:
         code = main()
     except UserError as error:

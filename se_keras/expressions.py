@@ -48,6 +48,6 @@ def _term(part, text, what, example, names):
         number = float(weight)
     except ValueError:
         number = math.nan
-    if not 0 < number < math.inf:
-        raise UserError(f"{what} {text!r}: {name} has the weight {weight!r}; expected a number above 0")
+    if not 1e-9 <= number <= 1e9:  # beyond these a sum of weights is no number, or a share of it is 0
+        raise UserError(f"{what} {text!r}: {name} has the weight {weight!r}; expected a number above 0, from 1e-9 to 1e9")
     return name, number

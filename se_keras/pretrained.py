@@ -80,7 +80,7 @@ def read_card(name, network=None):
     if not all(type(value) in (int, float) and abs(value) < math.inf for kind, value in card.get("bias", {}).items() if kind != "data"):
         raise UserError(f"{card_path}: bias is {card['bias']!r}; expected a number for each kind of speech")
     try:
-        Stft.checked(card["stft"])
+        models.with_bins(card["arguments"], Stft.checked(card["stft"]))
     except UserError as error:
         raise UserError(f"{card_path}: {error}") from None
     kinds = (network,) if isinstance(network, str) else network

@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import ENHANCER, FINETUNE, ROOT, load_script, refused
+from conftest import ENHANCER, FINETUNE, ROOT, load_script, make_tree, refused
 
 import finetune
 import score
@@ -18,7 +18,7 @@ import train
 from se_keras import cli, files, metrics, pretrained
 from se_keras.errors import UserError
 from se_keras.mixtures import manifest
-from se_keras.signals import mixing
+from se_keras.signals import audio, mixing
 from se_keras.training import runs
 
 evaluate = load_script("test.py")
@@ -207,11 +207,39 @@ def test_values_that_no_flag_takes(script, arguments, message, capsys):
     assert end.value.code == 2 and message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["--model-args", '{"bins":100}'], ["--model-args", '{"units":1000000000000}'],
-                                       ["--model-args", "[" * 100_000]])
+@pytest.mark.parametrize("arguments", [["enhancer", "--model-args", '{"bins":100}'],
+                                       ["enhancer", "--model-args", '{"units":1000000000000}'],
+                                       ["enhancer", "--model-args", "[" * 100_000], ["quality-net", "--model-args", '{"bins":100}'],
+                                       ["quality-net", "--start", "{quality_net}", "--model-args", '{"bins":100}'],
+                                       ["quality-net", "--target", "stoi:1e308,si_sdr:1e308"]])
 def test_arguments_that_make_no_network_leave_no_folder(trained, tmp_path, arguments, capsys):
-    refused(capsys, train, "enhancer", "--data", trained / "data", "--out", tmp_path / "run", *arguments)
+    arguments = [each.replace("{quality_net}", str(trained / "quality-net")) for each in arguments]
+    enhancer = ["--enhancer", trained / "mse"] if arguments[0] == "quality-net" else []
+    refused(capsys, train, *arguments, *enhancer, "--data", trained / "data", "--out", tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_names_that_are_not_text(trained, tmp_path):
+    """Of a file, of a speaker's folder, of an output: said, and the other files are done."""
+    import shutil
+
+    odd = tmp_path / "in" / os.fsdecode(b"odd\xff.wav")
+    odd.parent.mkdir()
+    for path in (odd, tmp_path / "in" / "sound.wav"):
+        shutil.copy(trained / "noisy.wav", path)
+    done = subprocess.run([sys.executable, ROOT / "enhance.py", odd.parent, "--out", tmp_path / "out", "--enhancer", "wiener"], text=True,
+                          capture_output=True)
+    assert done.returncode == 2 and "the name of the file, or of a folder above it, is not UTF-8; rename it" in done.stderr
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["sound.wav"]
+    with pytest.raises(UserError, match="is not UTF-8; rename it"):
+        audio.read(odd)
+    speaker = tmp_path / "S" / os.fsdecode(b"odd\xff")
+    shutil.copytree(odd.parent, speaker, ignore=lambda *_: [odd.name])
+    make_tree(tmp_path / "tree")
+    with pytest.raises(UserError, match="is not UTF-8; rename it"):
+        load_script("data/prepare.py").main(["folders", "--split", "test", "--speech", str(tmp_path / "S"), "--noise",
+                                             str(tmp_path / "tree" / "N"), "--out", str(tmp_path / "data")])
+    assert not (tmp_path / "data").exists()
 
 
 # --- Cards, run folders ----------------------------------------------------------------------------------------------------------
@@ -220,7 +248,8 @@ def test_arguments_that_make_no_network_leave_no_folder(trained, tmp_path, argum
 @pytest.mark.parametrize(("change", "message"), [
     ({"arguments": []}, "arguments is []; expected a JSON object"), ({"stft": 3}, "stft is 3; expected a JSON object"),
     ({"stft": {"n_fft": 512, "hop_length": 300, "window": "hamming"}}, "hop_length"), ({"name": 5}, "name is 5; expected a text"),
-    ({"sha256": 7}, "sha256 is 7"), ({"representation": "x"}, "representation is 'x'; expected one of mask, wave, peak"),
+    ({"arguments": {"bins": 100}}, "say bins 100, and its STFT has 257"), ({"sha256": 7}, "sha256 is 7"),
+    ({"representation": "x"}, "representation is 'x'; expected one of mask, wave, peak"),
     ({"bias": {"noisy": "a"}}, "expected a number for each kind of speech"), ({"network": ["dnn"]}, "network is ['dnn']")])
 def test_a_damaged_card_is_an_error_in_words(trained, tmp_path, change, message):
     import shutil
@@ -415,8 +444,6 @@ def test_preparations_that_cannot_be(arguments, message, tmp_path, capsys):
 
 def test_what_a_kill_leaves_is_overwritten(tmp_path):
     """Temporary names are those of the file to come: no second one grows beside the first."""
-    from se_keras.signals import audio
-
     (tmp_path / ".x.partial.wav").write_bytes(b"half a file")
     audio.write(tmp_path / "x.wav", np.zeros(100, np.float32))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x.wav"]

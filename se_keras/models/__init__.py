@@ -55,6 +55,17 @@ def build(name, **arguments):
         raise UserError(f"{name} cannot be built with {given}: {str(error).splitlines()[0]}") from error
 
 
+def with_bins(arguments, config):
+    """`arguments` of a builder with the frequency bins of an STFT.
+
+    Raises:
+        UserError: they name another number of bins.
+    """
+    if (bins := arguments.get("bins", config.bins)) != config.bins:
+        raise UserError(f"the network's arguments say bins {bins!r}, and its STFT has {config.bins}; leave bins out")
+    return {"bins": config.bins, **arguments}
+
+
 def resolve(name, arguments):
     """`arguments` with the builder's defaults filled in, for a card: the weights stay what they are when a default changes.
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from se_keras import backend, enhancers, losses, models, pretrained
-from se_keras.errors import UserError, check_choice
+from se_keras.errors import check_choice
 from se_keras.scoring import evaluation
 from se_keras.signals.stft import Stft
 from se_keras.training import runs
@@ -21,8 +21,7 @@ def train_enhancer(args, train_rows, valid_rows):
     """
     check_choice("--model", args.model, tuple(models.ENHANCERS))
     config = Stft.checked(args.stft)
-    if args.model_args.get("bins", config.bins) != config.bins:
-        raise UserError(f"--model-args: bins {args.model_args['bins']!r} are not the {config.bins} of the STFT; leave bins out")
+    arguments = models.with_bins(args.model_args, config)
     objective = losses.parse(args.loss, judge=args.quality_net is not None, compression=args.compression)
     args.loss = objective.text
     del args.compression  # the loss holds it
@@ -35,7 +34,7 @@ def train_enhancer(args, train_rows, valid_rows):
     from se_keras.training import objective as training_objective
 
     loop.seed_everything(args.seed, args.deterministic)
-    arguments, family = {"bins": config.bins, **args.model_args}, models.ENHANCERS[args.model]
+    family = models.ENHANCERS[args.model]
     enhancer = enhancers.family(family)(models.build(args.model, **arguments), config)
     judge = pretrained.load_quality_net(args.quality_net) if objective.asks_judge else None
     feed = Feed(train_rows, args.batch, config, seed=args.seed, crop_s=args.crop or None)

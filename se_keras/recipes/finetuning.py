@@ -47,7 +47,7 @@ def load_judge(args):
         return pretrained.load_quality_net(args.quality_net), pretrained.read_card(args.quality_net)["arguments"]
     target = targets.parse("pesq_raw" if args.target is None else args.target, args.mapping)
     config = Stft(**pretrained.read_card(args.enhancer)["stft"])
-    arguments = models.resolve("quality_net", {"bins": config.bins, **args.quality_args})
+    arguments = models.resolve("quality_net", models.with_bins(args.quality_args, config))
     return QualityPredictor(models.build("quality_net", **arguments), config, args.input, target), arguments
 
 

@@ -89,11 +89,11 @@ def check(args):
         raise UserError(f"--batch {args.batch} does not hold whole groups of --siblings {args.siblings}; make it a multiple")
     pretrained.check_enhancers(args.enhancer)
     config = Stft.checked(args.stft)
-    arguments = {"bins": config.bins, **args.model_args}
+    arguments = models.with_bins(args.model_args, config)
     if args.start is not None:
         pretrained.check_stft(args.start, config, "the Quality-Net that --stft asks for")
         card = pretrained.read_card(args.start, args.model)
-        arguments = {**card["arguments"], **args.model_args}
+        arguments = models.with_bins({**card["arguments"], **args.model_args}, config)
         args.input = args.input or card.get("representation", "mask")
         if args.input != card.get("representation", "mask"):
             raise UserError(f"{args.start} has learned from --input {card.get('representation', 'mask')}; go on with the same, or start "

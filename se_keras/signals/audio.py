@@ -41,7 +41,7 @@ def read_any_rate(path):
     if not Path(path).is_file():
         raise UserError(f"{path}: no such file")
     try:
-        with sf.SoundFile(str(path)) as file:
+        with sf.SoundFile(checked_name(path)) as file:
             declared, rate = declared_frames(file, path), file.samplerate
             wave = file.read(dtype="float32", always_2d=True)
     except (sf.LibsndfileError, RuntimeError) as error:
@@ -54,6 +54,19 @@ def read_any_rate(path):
     if not np.isfinite(wave).all():
         raise UserError(f"{path}: holds {np.count_nonzero(~np.isfinite(wave))} NaN or infinite samples; export it again")
     return wave, rate
+
+
+def checked_name(path):
+    """The path as text, which libsndfile, manifests and tables can hold.
+
+    Raises:
+        UserError: a name that is not UTF-8, as on disks of older systems.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{path}: the name of the file, or of a folder above it, is not UTF-8; rename it") from None
+    return str(path)
 
 
 def declared_frames(file, path):
@@ -122,7 +135,7 @@ def write(path, wave, sample_rate=SAMPLE_RATE, subtype="PCM_16"):
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.partial{path.suffix}")  # what a kill leaves is overwritten by the next
     try:
-        sf.write(str(temporary), wave, sample_rate, subtype=subtype)
+        sf.write(checked_name(temporary), wave, sample_rate, subtype=subtype)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
