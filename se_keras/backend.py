@@ -1,8 +1,13 @@
 """Loading Keras without the pages of notices that TensorFlow's C++ side writes to the terminal."""
 
+import importlib.util
 import os
 import sys
 import tempfile
+
+from se_keras.errors import UserError, check_choice
+
+BACKENDS = ("tensorflow", "jax", "torch")  # that Keras can train on
 
 
 def load():
@@ -10,10 +15,18 @@ def load():
 
     They are written to the file descriptor itself before any log level counts, so the descriptor is turned aside for the
     import; where the import fails, they are shown. Set TF_CPP_MIN_LOG_LEVEL=0 to see them always.
+
+    Raises:
+        UserError: another KERAS_BACKEND than `BACKENDS`, or one that is not installed.
     """
-    if "keras" in sys.modules or os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "0":
+    if "keras" in sys.modules:
         return
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    os.environ["KERAS_BACKEND"] = chosen = os.environ.get("KERAS_BACKEND") or "tensorflow"
+    check_choice("KERAS_BACKEND", chosen, BACKENDS)
+    if importlib.util.find_spec(chosen) is None:
+        raise UserError(f"KERAS_BACKEND asks for {chosen}, which is not installed: pip install {chosen}, or leave KERAS_BACKEND out")
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "0":
+        return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
     with tempfile.TemporaryFile() as aside:
@@ -37,7 +50,7 @@ def load():
 
 
 def on_cpu():
-    """Whether Keras computes on a CPU: there, some layers go another way than on an accelerator."""
+    """Whether Keras computes on a CPU: there, some layers go another way than on an accelerator; on PyTorch they never do."""
     import keras
 
     if keras.backend.backend() == "tensorflow":

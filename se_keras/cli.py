@@ -154,22 +154,19 @@ def run(main):
     sys.exit(code)
 
 
-FULL = ("No space left on device", "Disk quota exceeded")
-
-
 def _unforeseen(error):
     """Say what nobody thought of, in two lines, its trace in a file; the exit code."""
-    if missing := next((name for name in FULL if name in str(error)), None):
+    if files.is_full(error):
         place = getattr(error, "filename", None)
-        print(f"error: the disk is full{f', writing {place}' if place else ''} ({missing.lower()}); free some space. What was whole before "
-              "is whole, and the same command goes on from the last checkpoint", file=sys.stderr)
+        print(f"error: the disk is full{f', writing {place}' if place else ''}; free some space. What was whole before is whole, and the "
+              "same command goes on from the last checkpoint", file=sys.stderr)
+        return 2
+    if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+        print(f"error: too little memory ({(str(error).strip().splitlines() or ['it is used up'])[0][:200]}); a smaller --batch, a shorter "
+              "--crop or a smaller model or STFT takes less", file=sys.stderr)
         return 2
     if isinstance(error, OSError) and error.filename is not None:  # a path that cannot be: too long, a file where a folder should be
         print(f"error: {error.filename}: {error.strerror or error}; name another path", file=sys.stderr)
-        return 2
-    if isinstance(error, ModuleNotFoundError) and error.name in ("jax", "torch"):
-        print(f"error: KERAS_BACKEND asks for {error.name}, which is not installed: pip install {error.name}, or leave KERAS_BACKEND out",
-              file=sys.stderr)
         return 2
     with tempfile.NamedTemporaryFile("w", prefix="se_keras-", suffix=".log", delete=False, encoding="utf-8", errors="replace") as file:
         file.write(f"{' '.join(sys.argv)}\n\n{''.join(traceback.format_exception(error))}")

@@ -1,6 +1,7 @@
 """Files that are whole or not there."""
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -23,6 +24,9 @@ def replacing(path):
 
     A reader never sees half a file, and what a killed process left is overwritten by the next. For one writer at a time. The
     folder is created where absent.
+
+    Raises:
+        UserError: the disk is full.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -32,8 +36,35 @@ def replacing(path):
         with open(temporary, "rb+") as written:
             os.fsync(written.fileno())  # or a power cut may leave the new name with nothing in it
         os.replace(temporary, path)
+    except OSError as error:
+        if not is_full(error):
+            raise
+        temporary.unlink(missing_ok=True)  # or it would count
+        needed = f", where it took {path.stat().st_size / 1e6:.1f} MB before" if path.is_file() else ""
+        free_mb = shutil.disk_usage(path.parent).free / 1e6
+        raise UserError(f"{path}: cannot be written{needed}: the disk is full, {free_mb:.1f} MB are free. Free some: what was whole before "
+                        "is whole, and the same command goes on from there") from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def is_full(error):
+    """Whether an error says that a disk is full or a quota used up: by its number, or in its text, as HDF5's do."""
+    full = (errno.ENOSPC, errno.EDQUOT)
+    return getattr(error, "errno", None) in full or any(os.strerror(number) in str(error) for number in full)
+
+
+def checked_name(path):
+    """The path as text, which libsndfile, TensorFlow, manifests and tables can hold.
+
+    Raises:
+        UserError: a name that is not UTF-8, as on disks of older systems.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{path}: the name of the file, or of a folder above it, is not UTF-8; rename it") from None
+    return str(path)
 
 
 def write_text(path, text):
@@ -51,9 +82,9 @@ def check_writable(folder, need_mb=50):
     """Create `folder` and see that it can hold `need_mb` megabytes, before any long work.
 
     Raises:
-        UserError: it cannot be created or written, or too little space is left.
+        UserError: it cannot be created or written, its name is not UTF-8, or too little space is left.
     """
-    folder = Path(folder)
+    folder = Path(checked_name(folder))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:

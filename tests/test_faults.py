@@ -1,6 +1,7 @@
 """What malformed input, hostile cards and two hands on one run did once, each with its answer now."""
 
 import errno
+import importlib.util
 import json
 import os
 import signal
@@ -330,30 +331,58 @@ def test_two_trainings_into_one_folder(tmp_path):
     runs._locks.pop(tmp_path.resolve()).close()
 
 
-def test_a_full_disk_in_the_middle_costs_nothing(half, trained, tmp_path, monkeypatch, capsys):
-    """A sentence, the last checkpoint whole; the same command then ends with the same bits."""
+def test_a_full_disk_in_the_middle_costs_nothing(half, tmp_path, monkeypatch, capsys):
+    """A sentence, the last checkpoint whole, whichever write it strikes; the same command then ends with the same bits."""
     import shutil
 
     folder, command = half
     shutil.copytree(folder, tmp_path / "undisturbed")
     undisturbed = [str(tmp_path / "undisturbed") if each == str(folder) else each for each in command]
-    replacing, writes = files.replacing, []
+    fsync = os.fsync
+    for allowed in (2, 3, 5):  # after config.json and history.csv come checkpoints, weights and the table of a validation
+        written = []
 
-    def full(path):
-        writes.append(path)
-        if len(writes) > 3:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        return replacing(path)
+        def full(file, allowed=allowed, written=written):
+            written.append(file)
+            if len(written) > allowed:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            fsync(file)
 
-    monkeypatch.setattr(files, "replacing", full)
-    message = refused(capsys, train, *command)
-    assert "the disk is full, writing" in message and "the same command goes on from the last checkpoint" in message
-    monkeypatch.undo()
+        monkeypatch.setattr(os, "fsync", full)
+        message = refused(capsys, train, *command)
+        assert "cannot be written" in message and "the disk is full, " in message and "MB are free" in message
+        assert str(folder) in message and not [path for path in folder.iterdir() if path.name.startswith(".")]
+        with np.load(folder / "checkpoint.npz") as stored:
+            assert all(np.isfinite(stored[name]).all() for name in stored.files if name != "state")
+        monkeypatch.setattr(os, "fsync", fsync)
     train.main(command)
     train.main(undisturbed)
     one, other = (np.load(run / "checkpoint.npz") for run in (folder, tmp_path / "undisturbed"))
     for name in set(one.files) - {"state"}:
         np.testing.assert_array_equal(one[name], other[name])
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), OSError(errno.EDQUOT, os.strerror(errno.EDQUOT)),
+                                   OSError("Unable to write (errno = 28, error message = 'No space left on device')")])
+def test_a_full_disk_is_known_by_number_or_text(error, tmp_path, capsys):
+    """Of what a library writes by itself, too."""
+    assert files.is_full(error) and not files.is_full(OSError(errno.EACCES, "no"))
+
+    def main():
+        raise error
+
+    with pytest.raises(SystemExit) as end:
+        cli.run(main)
+    assert end.value.code == 2 and capsys.readouterr().err.startswith("error: the disk is full; free some space")
+
+
+def test_too_little_memory_is_said(capsys):
+    def main():
+        np.ones(1 << 50)
+
+    with pytest.raises(SystemExit) as end:
+        cli.run(main)
+    assert end.value.code == 2 and "error: too little memory (Unable to allocate" in capsys.readouterr().err
 
 
 def test_what_nobody_thought_of_is_two_lines_and_a_file(capsys):
@@ -369,12 +398,14 @@ def test_what_nobody_thought_of_is_two_lines_and_a_file(capsys):
     os.unlink(trace)
 
 
-def test_a_missing_backend_is_one_line(capsys):
-    done = subprocess.run([sys.executable, ROOT / "train.py", "enhancer", "--data", "x", "--model", "blstm"], cwd=ROOT, text=True,
-                          capture_output=True, env={**os.environ, "KERAS_BACKEND": "jax"})
-    assert done.returncode == 2 and "Traceback" not in done.stderr
-
-
+@pytest.mark.parametrize(("name", "message"), [("evil", "unknown KERAS_BACKEND 'evil'; known: tensorflow, jax, torch"),
+                                               ("jax", "KERAS_BACKEND asks for jax, which is not installed: pip install jax")])
+def test_a_backend_that_is_not_there_is_one_line(name, message, trained):
+    if name == "jax" and importlib.util.find_spec("jax"):
+        pytest.skip("JAX is installed")
+    command = [sys.executable, ROOT / "enhance.py", trained / "noisy.wav", "--out", trained / "never.wav"]
+    done = subprocess.run(command, text=True, capture_output=True, env={**os.environ, "KERAS_BACKEND": name})
+    assert done.returncode == 2 and f"error: {message}" in done.stderr and "Traceback" not in done.stderr
 
 
 # --- Kept scores, downloads, preparations ----------------------------------------------------------------------------------------

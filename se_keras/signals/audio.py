@@ -4,11 +4,13 @@ import functools
 import hashlib
 import os
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import soundfile as sf
 
+from se_keras import files
 from se_keras.errors import UserError
 
 SAMPLE_RATE = 16_000  # Hz; every network and metric of the project works at this rate
@@ -41,7 +43,7 @@ def read_any_rate(path):
     if not Path(path).is_file():
         raise UserError(f"{path}: no such file")
     try:
-        with sf.SoundFile(checked_name(path)) as file:
+        with sf.SoundFile(files.checked_name(path)) as file:
             declared, rate = declared_frames(file, path), file.samplerate
             wave = file.read(dtype="float32", always_2d=True)
     except (sf.LibsndfileError, RuntimeError) as error:
@@ -54,19 +56,6 @@ def read_any_rate(path):
     if not np.isfinite(wave).all():
         raise UserError(f"{path}: holds {np.count_nonzero(~np.isfinite(wave))} NaN or infinite samples; export it again")
     return wave, rate
-
-
-def checked_name(path):
-    """The path as text, which libsndfile, manifests and tables can hold.
-
-    Raises:
-        UserError: a name that is not UTF-8, as on disks of older systems.
-    """
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        raise UserError(f"{path}: the name of the file, or of a folder above it, is not UTF-8; rename it") from None
-    return str(path)
 
 
 def declared_frames(file, path):
@@ -130,13 +119,20 @@ def resample(wave, from_hz, to_hz):
 
 
 def write(path, wave, sample_rate=SAMPLE_RATE, subtype="PCM_16"):
-    """Write a wav or flac file (by suffix) under a temporary name, then rename: a reader never sees half a file."""
+    """Write a wav or flac file (by suffix) under a temporary name, then rename: a reader never sees half a file.
+
+    Raises:
+        UserError: libsndfile cannot write it.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.partial{path.suffix}")  # what a kill leaves is overwritten by the next
     try:
-        sf.write(checked_name(temporary), wave, sample_rate, subtype=subtype)
+        sf.write(files.checked_name(temporary), wave, sample_rate, subtype=subtype)
         os.replace(temporary, path)
+    except sf.LibsndfileError as error:  # of a full disk it says "System error"
+        free_mb = shutil.disk_usage(path.parent).free / 1e6
+        raise UserError(f"{path}: cannot be written ({error} {free_mb:.1f} MB are free); free some space or name another place") from None
     finally:
         temporary.unlink(missing_ok=True)
 

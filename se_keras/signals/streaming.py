@@ -11,6 +11,7 @@ import numpy as np
 import soundfile as sf
 import soxr
 
+from se_keras import files
 from se_keras.errors import UserError
 from se_keras.signals import audio
 from se_keras.signals.audio import SAMPLE_RATE
@@ -107,7 +108,7 @@ def open_source(path):
     if not Path(path).is_file():
         raise UserError(f"{path}: no such file")
     try:
-        file = sf.SoundFile(audio.checked_name(path))
+        file = sf.SoundFile(files.checked_name(path))
     except (sf.LibsndfileError, TypeError) as error:
         raise UserError(f"{path}: not a readable audio file ({str(error) or 'damaged or truncated'})") from None
     declared = audio.declared_frames(file, path)
@@ -251,7 +252,7 @@ def _write(target, waiting, rate, channels, written, gain):
     """Write raw float32 from `waiting`, times `gain`, under a temporary name; rename at the end."""
     temporary = target.with_name(f".{target.name}.partial")  # what a kill leaves is overwritten by the next
     try:
-        with sf.SoundFile(audio.checked_name(temporary), "w", samplerate=rate, channels=channels, **written) as out:
+        with sf.SoundFile(files.checked_name(temporary), "w", samplerate=rate, channels=channels, **written) as out:
             while data := waiting.read(4 * channels * BLOCK_S * rate):
                 block = np.frombuffer(data, np.float32).reshape(-1, channels)
                 out.write(_quantised(block if gain == 1 else block * np.float32(gain), written["subtype"]))

@@ -167,3 +167,14 @@ def test_file_hash_is_of_the_content(tmp_path):
     assert audio.file_hash(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     (tmp_path / "a").write_bytes(b"abcd")
     assert audio.file_hash(tmp_path / "a") != "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_what_libsndfile_cannot_write_is_said(tmp_path, monkeypatch):
+    """As on a full disk, of which it says no more than this."""
+    def write(*arguments, **more):
+        raise sf.LibsndfileError(2)
+
+    monkeypatch.setattr(sf, "write", write)
+    with pytest.raises(UserError, match=r"x.wav: cannot be written \(.* MB are free\); free some space or name another place"):
+        audio.write(tmp_path / "x.wav", np.zeros(10, np.float32))
+    assert not list(tmp_path.iterdir())
