@@ -38,6 +38,7 @@ Settings of --turns, with their defaults, one JSON object such as '{{"lag": 0, "
 
 def arguments(argv):
     parser = cli.parser(__doc__ + EXAMPLES)
+    parser.inside = {"--turns": turns.SETTINGS}
     parser.add_argument("--data", default="data/demo", metavar="DIR", help="folder with train.jsonl and valid.jsonl (data/prepare.py)")
     parser.add_argument("--out", default="runs/blstm-qnet", metavar="RUN", help="run folder: config, weights, history, log, checkpoint")
     parser.add_argument("--preset", metavar="NAME", help=f"defaults from configs/NAME.toml: {', '.join(cli.presets())}")

@@ -39,6 +39,8 @@ def load():
                 import tensorflow as tf
 
                 tf.config.list_physical_devices()  # looks for GPUs, and says at length that there is none
+            elif importlib.util.find_spec("tensorflow") is not None:
+                import tensorflow  # noqa: F401  Keras does so later, whatever the backend, and its notices would come then
         except BaseException:
             os.dup2(terminal, 2)
             aside.seek(0)

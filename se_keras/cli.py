@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import itertools
 import json
 import logging
 import math
@@ -11,6 +12,7 @@ import sys
 import tempfile
 import tomllib
 import traceback
+import types
 
 from se_keras import files
 from se_keras.errors import UserError
@@ -21,28 +23,61 @@ if not sys.stderr.isatty():  # in a log file, a progress bar every ten seconds, 
 CONFIGS = files.shipped("configs")
 
 
-MEANT = {"lr": "learning-rate", "rate": "learning-rate", "bs": "batch", "batch-size": "batch", "steps": "iterations", "n-epochs": "epochs",
-         "output": "out", "output-dir": "out", "dir": "data", "input": "data", "model-name": "model", "name": "model",
-         "num-workers": "workers", "random-seed": "seed", "checkpoint": "enhancer"}  # what other projects call it
+_UPDATES = ("iterations", "updates", "epochs")  # how long a training is, by whichever of these a script has
+MEANT = {  # what other projects call a flag: those that may be meant, the first that there is
+    **dict.fromkeys(("lr", "rate", "learn-rate"), ("learning-rate",)),
+    **dict.fromkeys(("b", "bs", "batchsize", "batch-size", "train-batch-size"), ("batch",)),
+    **dict.fromkeys(("steps", "n-steps", "num-steps", "max-steps", "train-steps", "iters", "n-iters", "max-iters", "num-iterations",
+                     "iterations", "updates"), _UPDATES),
+    **dict.fromkeys(("e", "epoch", "epochs", "n-epochs", "num-epochs", "max-epochs"), ("epochs", *_UPDATES)),
+    **dict.fromkeys(("o", "output", "output-dir", "out-dir", "save-dir", "report", "run"), ("out",)),
+    **dict.fromkeys(("d", "dir", "data-dir", "dataset", "input"), ("data", "degraded")),
+    **dict.fromkeys(("m", "name", "model", "model-name", "checkpoint", "weights"), ("model", "enhancer", "systems")),
+    **dict.fromkeys(("j", "jobs", "num-workers", "n-workers", "processes"), ("workers",)),
+    "random-seed": ("seed",), "config": ("preset",), "opt": ("optimizer",), "ref": ("reference",), "clean": ("reference", "speech"),
+    "noisy": ("degraded",), "enhanced": ("degraded",), "criterion": ("loss",), "license": ("licence",),
+}
 
 
 class _Parser(argparse.ArgumentParser):
-    """Answers a wrong flag with the one that is meant, and refuses empty values, which would be the current folder."""
+    """Answers a wrong flag with the one that is meant, and refuses empty values, which would be the current folder.
 
-    def error(self, message):
-        if found := re.match(r"unrecognized arguments: --([a-zA-Z][\w-]*)", message):
-            known = [option.removeprefix("--") for option in self._flags()]
-            close = difflib.get_close_matches(found[1].replace("_", "-"), known, 1, 0.7)
-            meant = MEANT.get(found[1].replace("_", "-"))
-            if meant := meant if meant in known else close[0] if close else None:
-                message = f"--{found[1]}: there is no such flag; did you mean --{meant}?"
-        super().error(message)
+    Attributes:
+        inside: {a JSON flag: names of its settings}, which somebody may type as flags.
+    """
+
+    inside = types.MappingProxyType({})
+
+    def parse_known_args(self, args=None, namespace=None):
+        given = sys.argv[1:] if args is None else list(map(str, args))
+        commands = [command for action in self._actions if isinstance(action, argparse._SubParsersAction) for command in action.choices]
+        if not set(commands) & set(given):  # a command's own parser knows its flags
+            self._check_flags(given)
+        return super().parse_known_args(args, namespace)
+
+    def _check_flags(self, given):
+        """Unknown flags of which the meant one is known; argparse tells the others."""
+        known = self._flags()
+        for text in itertools.takewhile(lambda text: text != "--", given):
+            flag = text.partition("=")[0]
+            if not re.fullmatch(r"--?[a-zA-Z][\w-]*", flag) or flag == "-h" or any(f"--{name}".startswith(flag) for name in known):
+                continue
+            word = flag.lstrip("-").replace("_", "-").lower()
+            if found := [(holder, name) for holder, names in self.inside.items() for name in names if name.replace("_", "-") == word]:
+                self._refuse(f"{flag}: there is no such flag; did you mean {found[0][0]} '{{\"{found[0][1]}\": ...}}'?")
+            usual = [name for name in (word, *MEANT.get(word, ())) if name in known]
+            if meant := usual or difflib.get_close_matches(word, known, 1, 0.7):
+                self._refuse(f"{flag}: there is no such flag; did you mean --{meant[0]}?")
 
     def _flags(self):
-        """Flags of the parser and of its commands."""
-        own = [option for action in self._actions for option in action.option_strings if option.startswith("--")]
+        """Names of the flags of the parser and of its commands."""
+        own = [option.removeprefix("--") for action in self._actions for option in action.option_strings if option.startswith("--")]
         commands = [action.choices.values() for action in self._actions if isinstance(action, argparse._SubParsersAction)]
-        return own + [option for several in commands for command in several for option in command._flags()]
+        return own + [name for several in commands for command in several for name in command._flags()]
+
+    def _refuse(self, message):
+        """As `error`, without the usage, in which so short an answer would drown."""
+        self.exit(2, f"{self.prog}: error: {message}\n")
 
     def _get_values(self, action, texts):
         name = "/".join(action.option_strings) or action.metavar or action.dest

@@ -11,8 +11,10 @@ import time
 
 import numpy as np
 import pytest
-from conftest import ENHANCER, FINETUNE, ROOT, load_script, make_tree, refused
+from conftest import ENHANCER, FINETUNE, ROOT, load_script, make_tree, prepare, refused
 
+import demo
+import enhance
 import finetune
 import score
 import train
@@ -187,11 +189,20 @@ def test_a_preset_that_is_no_text(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("script", "arguments", "meant"), [
     (train, ["enhancer", "--lr", "0.1"], "--learning-rate"), (finetune, ["--batch-size", "3"], "--batch"),
     (train, ["enhancer", "--epoch_s", "3"], "--epochs"), (finetune, ["--steps", "3"], "--iterations"),
-    (evaluate, ["--data", "d", "--out", "o", "--batch-size", "3"], "--batch")])
+    (evaluate, ["--data", "d", "--out", "o", "--batch-size", "3"], "--batch"),
+    (evaluate, ["--data", "d", "--batch-size=3"], "--batch"),  # also where another flag is missing
+    (train, ["quality-net", "--steps", "3"], "--updates"), (train, ["enhancer", "--steps", "3"], "--epochs"),  # of this command
+    (train, ["quality-net", "--n_epochs", "3"], "--updates"), (train, ["--lr", "3"], "--learning-rate"),
+    (train, ["enhancer", "-lr", "3"], "--learning-rate"), (train, ["enhancer", "extra", "--learning_rate", "3"], "--learning-rate"),
+    (finetune, ["--history-share", "0.2"], "--turns '{\"history_share\": ...}'"),
+    (enhance, ["x.wav", "--output", "y"], "--out"), (enhance, ["x.wav", "--out", "y", "--model", "wiener"], "--enhancer"),
+    (score, ["--noisy", "x", "--clean", "y"], "--degraded"), (prepare, ["demo", "--random-seed", "1"], "--seed"),
+    (demo, ["--output", "x"], "--out")])
 def test_a_wrong_flag_is_answered_with_the_one_meant(script, arguments, meant, capsys):
     with pytest.raises(SystemExit) as end:
-        script.arguments(arguments)
-    assert end.value.code == 2 and f"did you mean {meant}?" in capsys.readouterr().err
+        script.main(arguments)
+    said = capsys.readouterr().err
+    assert end.value.code == 2 and f"did you mean {meant}?" in said and "usage" not in said
 
 
 @pytest.mark.parametrize(("script", "arguments", "message"), [
@@ -478,3 +489,15 @@ def test_what_a_kill_leaves_is_overwritten(tmp_path):
     (tmp_path / ".x.partial.wav").write_bytes(b"half a file")
     audio.write(tmp_path / "x.wav", np.zeros(100, np.float32))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x.wav"]
+
+
+def test_a_wrong_setting_of_a_preset_names_the_preset(tmp_path, monkeypatch):
+    (tmp_path / "mine.toml").write_text("[finetune]\nupdate = 'replay'\n[finetune.turns]\nround = 0\n")
+    monkeypatch.setattr(cli, "CONFIGS", tmp_path)
+    with pytest.raises(UserError, match=r"--preset mine, \[finetune.turns\]: round is 0"):
+        finetune.arguments(["--preset", "mine"])
+    assert finetune.arguments(["--preset", "mine", "--turns", '{"round": 7}']).round == 7  # what is typed wins, key by key
+
+
+def test_a_noise_of_one_sample_loops_at_once():
+    np.testing.assert_array_equal(mixing.noise_segment(np.ones(1, np.float32), 10 ** 12, 100_000), np.ones(100_000))

@@ -80,10 +80,11 @@ def settle(args, typed_flags, typed_settings):
         UserError: an unknown setting, a value that one cannot take, a typed one that is pointless.
     """
     given = args.turns
+    where = {name: "--turns" if name in typed_settings else f"--preset {args.preset}, [finetune.turns]" for name in given}
     if unknown := sorted(set(given) - set(SETTINGS)):
-        raise UserError(f"--turns has no {', '.join(unknown)}; it takes {', '.join(SETTINGS)}")
+        raise UserError(f"{where[unknown[0]]} has no {', '.join(unknown)}; it takes {', '.join(SETTINGS)}")
     for name, (_, default, check, _) in SETTINGS.items():
-        setattr(args, name, default if name not in given else _checked(name, given[name], default, check))
+        setattr(args, name, default if name not in given else _checked(where[name], name, given[name], default, check))
     del args.turns
     ignored = {TURNS: args.update == "frozen", NEW: args.quality_net != "new"}
     for why in (why for why, pointless in ignored.items() if pointless):
@@ -99,7 +100,7 @@ def settle(args, typed_flags, typed_settings):
         args.sample = min(args.sample, args.round * args.batch)  # a default is no reason to refuse a short round
 
 
-def _checked(name, value, default, check):
+def _checked(where, name, value, default, check):
     if value is None and default is None:
         return None
     scalar = isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -107,7 +108,7 @@ def _checked(name, value, default, check):
     try:
         return check(repr(value) if by_text and scalar else value)
     except (argparse.ArgumentTypeError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"--turns: {name} is {value!r}; {error if str(error) else 'another value'} (its default: {default!r})") from None
+        raise UserError(f"{where}: {name} is {value!r}; {error if str(error) else 'another value'} (its default: {default!r})") from None
 
 
 def changed(args, defaults):

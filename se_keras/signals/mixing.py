@@ -11,7 +11,7 @@ def noise_segment(noise, offset, samples):
     offset %= len(noise)  # past the end it starts again
     if offset + samples <= len(noise):
         return noise[offset:offset + samples]
-    return np.take(noise, np.arange(offset, offset + samples), mode="wrap")
+    return noise[np.arange(offset, offset + samples) % len(noise)]  # np.take's "wrap" subtracts the length as often as it must
 
 
 def gain_for_snr(clean, noise, snr_db):

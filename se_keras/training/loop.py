@@ -192,7 +192,7 @@ def _finite(model):
     too: oneDNN's fused ReLU makes zeros of what is not a number."""
     from keras import ops
 
-    return math.isfinite(sum(float(ops.sum(weight)) for weight in model.trainable_variables))
+    return math.isfinite(sum(float(ops.convert_to_numpy(ops.sum(weight))) for weight in model.trainable_variables))
 
 
 @contextlib.contextmanager
