@@ -66,6 +66,11 @@ def on_cpu():
     return False
 
 
+def frame_multiple():
+    """What numbers of frames are padded to a multiple of: 16; on JAX 128, since it compiles a network anew for each shape."""
+    return 128 if os.environ.get("KERAS_BACKEND") == "jax" else 16
+
+
 def available_cores():
     """Cores that this process may use, which in a container or under taskset are fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -13,6 +13,7 @@ import tempfile
 import tomllib
 import traceback
 import types
+from pathlib import Path
 
 from se_keras import files
 from se_keras.errors import UserError
@@ -108,14 +109,19 @@ def presets():
 
 
 def apply_preset(subparser, name, section):
-    """Make the values of configs/NAME.toml, table [section], the defaults of `subparser`: flags given still win.
+    """Make the values of a preset's table [section] the defaults of `subparser`: flags given still win.
+
+    Args:
+        subparser: of the command.
+        name: of a preset in configs/, or a .toml file of one's own.
+        section: the command.
 
     Raises:
         UserError: an unknown preset, one without such a table, or a key in it that is no flag of the command.
     """
-    path = CONFIGS / f"{name}.toml"
-    if not path.is_file():
-        raise UserError(f"unknown preset {name!r}; known: {', '.join(presets())}")
+    path = Path(name) if name.endswith(".toml") else CONFIGS / f"{name}.toml"
+    if not path.is_file() if name.endswith(".toml") else name not in presets():
+        raise UserError(f"unknown preset {name!r}; known: {', '.join(presets())}; or a .toml file of your own")
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:  # no TOML, or no UTF-8
@@ -222,7 +228,8 @@ def add_training_arguments(parser, out, batch, learning_rate, schedule="cosine")
     """The flags that every training command has."""
     parser.add_argument("--data", default="data/demo", metavar="DIR", help="folder with train.jsonl and valid.jsonl (data/prepare.py)")
     parser.add_argument("--out", default=out, metavar="RUN", help="run folder: config, weights, history, log, checkpoint")
-    parser.add_argument("--preset", metavar="NAME", help=f"defaults from configs/NAME.toml: {', '.join(presets())}")
+    parser.add_argument("--preset", metavar="NAME|FILE",
+                        help=f"defaults from configs/NAME.toml ({', '.join(presets())}), or from a .toml file of your own")
     parser.add_argument("--batch", type=positive_int, default=batch, help="utterances in an update")
     parser.add_argument("--learning-rate", type=positive_float, default=learning_rate)
     parser.add_argument("--schedule", default=schedule, choices=["constant", "cosine"],
@@ -329,7 +336,7 @@ def parse(parser, subparsers, argv):
         argv: arguments.
     """
     args = parser.parse_args(argv)
-    if args.preset:
+    if args.preset is not None:
         command = getattr(args, "command", None) or next(iter(subparsers))
         apply_preset(subparsers[command], args.preset, command)
         args = parser.parse_args(argv)

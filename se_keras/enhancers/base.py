@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from se_keras import backend
 from se_keras.enhancers.perturbation import perturb
 from se_keras.signals.stft import Stft, istft, magnitude, stft
 
@@ -173,9 +174,9 @@ class Enhancer:
                 for estimate, spectrum, wave in zip(self.estimates(spectra), spectra, waves, strict=True)]
 
 
-def pad_frames(spectrograms, multiple=16):
+def pad_frames(spectrograms):
     """Stack float32 `(frames, ...)` arrays: `(batch, frames, ...)` padded with zeros, and the bool frame mask."""
-    lengths = np.array([len(s) for s in spectrograms])
+    lengths, multiple = np.array([len(s) for s in spectrograms]), backend.frame_multiple()
     longest = -(-lengths.max() // multiple) * multiple
     batch = np.zeros((len(spectrograms), longest, *spectrograms[0].shape[1:]), np.float32)
     for row, spectrogram in zip(batch, spectrograms, strict=True):

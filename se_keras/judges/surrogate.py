@@ -104,7 +104,7 @@ def see(pairs, spectra, estimates, config=Stft(), representation="mask"):
         elif representation == "mask":
             degraded = estimate.magnitude(noisy)
         else:
-            samples = config.samples(len(noisy))  # as layers.Waveform
+            samples = config.samples(len(noisy))  # as training_layers.Waveform
             degraded = magnitude(stft(istft(estimate.spectrum(noisy), samples, config), config))
         shown.append((degraded, magnitude(clean)))
     return shown
@@ -112,7 +112,7 @@ def see(pairs, spectra, estimates, config=Stft(), representation="mask"):
 
 def _of_unit_peak(spectrum, config):
     """Magnitude of the wave of a spectrum, divided by its largest absolute sample."""
-    wave = istft(spectrum, config.samples(len(spectrum)), config)  # as layers.Waveform
+    wave = istft(spectrum, config.samples(len(spectrum)), config)  # as training_layers.Waveform
     return magnitude(stft(unit_peak(wave), config))
 
 
@@ -200,7 +200,7 @@ class QualityPredictor:
     def score(self, enhanced, clean, frame_mask, config):
         """The predicted score as a part of a functional model, frozen: float32 `(batch, 1)`, trained towards 0 .. 1.
 
-        `network.trainable` is False, and it is called inside `layers.Frozen`, so that not one of its bits changes.
+        `network.trainable` is False, and it is called inside `training_layers.Frozen`, so that not one of its bits changes.
 
         Args:
             enhanced: outputs of an enhancer's model (`enhancers.base.Enhancer.functional`).
@@ -208,7 +208,8 @@ class QualityPredictor:
             frame_mask: bool `(batch, frames)`.
             config: STFT of the enhancer. Where Quality-Net has another, it hears the waves.
         """
-        from se_keras.models.layers import FrameMask, Frozen, SpectrumMagnitude, Waveform, WaveMagnitude
+        from se_keras.models.layers import SpectrumMagnitude
+        from se_keras.models.training_layers import FrameMask, Frozen, Waveform, WaveMagnitude
 
         if self.representation == "mask" and config == self.config:
             degraded = enhanced["magnitude"]

@@ -3,6 +3,7 @@
 A term is a function of its own name, (clean, enhanced, own) -> float32 `(batch,)`, less is better, one value an utterance. It hears:
 
     magnitude   clean, enhanced float32 (batch, frames, bins), own = frame mask bool (batch, frames)
+    ear         as magnitude, of the 512/256 STFT (`Stft()`): an enhancer's own where it has that one, else of the waves
     spectrum    clean, enhanced float32 (batch, frames, bins, 2), own = frame mask
     wave        clean, enhanced float32 (batch, samples), zero beyond an utterance's own; own = sample mask bool (batch, samples)
     score       a judge's score float32 (batch, 1), and nothing else
@@ -13,7 +14,6 @@ A term that has an argument `noisy` gets the noisy signal in the same form. What
 
 import functools
 import importlib
-import inspect
 from dataclasses import dataclass
 
 from se_keras import expressions
@@ -21,10 +21,17 @@ from se_keras.errors import UserError, check_choice
 
 TERMS = {  # name: (module, what it hears, its option, values of the option)
     "mse": ("mse", "magnitude", "compression", ("magnitude", "log1p", "log", "root")),
-    "si_snr": ("si_snr", "wave", None, ()),
-    "si_sdr": ("si_snr", "wave", None, ()),
     "quality": ("quality", "score", None, ()),
     "quality_linear": ("quality", "score", None, ()),
+    "si_snr": ("si_snr", "wave", None, ()),
+    "si_sdr": ("si_snr", "wave", None, ()),
+    "hearing_nb": ("hearing", "ear", None, ()),
+    "hearing_wb": ("hearing", "ear", None, ()),
+    "pmsqe": ("pmsqe", "ear", None, ()),
+    "stoi": ("stoi", "wave", None, ()),
+    "estoi": ("stoi", "wave", None, ()),
+    "lms": ("lms", "magnitude", "order", ("frames", "memory")),
+    "mrstft": ("mrstft", "wave", None, ()),
 }
 KNOWN = ", ".join(TERMS)
 
@@ -36,7 +43,7 @@ class Term:
     Attributes:
         name: as typed, with its option: "mse", "mse[magnitude]".
         weight: its factor, above 0.
-        hears: "magnitude", "spectrum", "wave" or "score".
+        hears: "magnitude", "ear", "spectrum", "wave" or "score".
         options: keyword arguments of its function.
     """
 
@@ -50,16 +57,6 @@ class Term:
         """Its function, with its options; Keras is loaded."""
         base = self.name.partition("[")[0]
         return functools.partial(getattr(importlib.import_module(f"se_keras.losses.{TERMS[base][0]}"), base), **dict(self.options))
-
-    def __call__(self, heard):
-        """Its values, float32 `(batch,)`.
-
-        Args:
-            heard: what to hear -> (its arguments, the noisy signal in the same form).
-        """
-        arguments, noisy = heard(self.hears)
-        function = self.function
-        return function(*arguments, **({"noisy": noisy} if "noisy" in inspect.signature(function).parameters else {}))
 
 
 @dataclass(frozen=True)

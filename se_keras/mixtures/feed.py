@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from se_keras import backend
 from se_keras.mixtures import manifest
 from se_keras.signals import mixing
 from se_keras.signals.audio import SAMPLE_RATE
@@ -16,19 +17,19 @@ from se_keras.signals.stft import Stft, stft
 BUCKET_BATCHES = 32  # how many batches are sorted by length together: near-equal lengths, still well shuffled
 
 
-def spectrogram_batch(pairs, config=Stft(), multiple=1):
+def spectrogram_batch(pairs, config=Stft(), padded=lambda frames: frames):
     """Stack `(noisy, clean)` wave pairs of any lengths into one padded batch.
 
     Args:
         pairs: list of (noisy, clean), float32 `(samples,)`.
         config: STFT parameters.
-        multiple: the number of frames is rounded up to a multiple of this.
+        padded: number of frames of the longest -> that of the batch.
 
     Returns:
         dict of `noisy`, `clean` float32 `(batch, frames, bins, 2)` and `frame_mask` bool `(batch, frames)`.
     """
     frames = [config.frames(len(clean)) for _, clean in pairs]
-    longest = -(-max(frames) // multiple) * multiple
+    longest = padded(max(frames))
     noisy = np.zeros((len(pairs), longest, config.bins, 2), np.float32)
     clean = np.zeros_like(noisy)
     for i, (noisy_wave, clean_wave) in enumerate(pairs):
@@ -48,7 +49,7 @@ class Feed:
         seed: of the order and the cuts.
         crop_s: utterances are cut to a random piece of at most this many seconds, another one each epoch; None for whole ones.
         extra: {name: array over rows}, passed on with each batch (labels, say).
-        multiple: frames are padded to a multiple of this, so that few shapes occur.
+        multiple: frames are padded to a multiple of this, so that few shapes occur; None: `backend.frame_multiple`.
     """
 
     rows: list
@@ -57,7 +58,7 @@ class Feed:
     seed: int = 0
     crop_s: float | None = None
     extra: dict = field(default_factory=dict)
-    multiple: int = 16
+    multiple: int | None = None
 
     @property
     def batches_per_epoch(self):
@@ -76,9 +77,18 @@ class Feed:
         return [batches[i] for i in rng.permutation(len(batches))]
 
     def _padded_lengths(self):
-        """Of each row, after its cut, in multiples of `multiple` frames."""
+        """Frames that each row is padded to, after its cut."""
         longest = np.inf if self.crop_s is None else round(self.crop_s * SAMPLE_RATE)
-        return np.array([-(-self.config.frames(min(row.used_samples, longest)) // self.multiple) for row in self.rows])
+        return np.array([self.padded(self.config.frames(min(row.used_samples, longest))) for row in self.rows])
+
+    def padded(self, frames):
+        """Number of frames of a batch whose longest utterance has so many: never more than a whole cut in multiples of 16."""
+        multiple = self.multiple or backend.frame_multiple()
+        rounded = -(-frames // multiple) * multiple
+        if self.crop_s is None:
+            return rounded
+        most = -(-self.config.frames(round(self.crop_s * SAMPLE_RATE)) // 16) * 16
+        return max(frames, min(rounded, most))
 
     def indices(self, k):
         """Row numbers of batch k, counted over epochs from 0."""
@@ -105,7 +115,7 @@ class Feed:
 
     def batch(self, k):
         """Batch k as the dict of `spectrogram_batch`, with the rows' `extra` values."""
-        arrays = spectrogram_batch([mixing.pair(row) for row in self.cut_rows(k)], self.config, self.multiple)
+        arrays = spectrogram_batch([mixing.pair(row) for row in self.cut_rows(k)], self.config, self.padded)
         return {**arrays, **{name: values[self.indices(k)] for name, values in self.extra.items()}}
 
     def numpy_batches(self, start, stop):

@@ -3,6 +3,7 @@
 import numpy as np
 
 from se_keras.mixtures.feed import Feed
+from se_keras.signals.stft import Stft
 
 
 def objective_model(enhancer, objective, judge=None):
@@ -19,7 +20,8 @@ def objective_model(enhancer, objective, judge=None):
     import keras
     from keras import ops
 
-    from se_keras.models.layers import SampleMask, SpectrumMagnitude, Waveform
+    from se_keras.models.layers import SpectrumMagnitude
+    from se_keras.models.training_layers import FrameMask, SampleMask, TermValue, Waveform, WaveMagnitude
 
     noisy, frame_mask = enhancer.model.inputs
     clean = keras.Input(noisy.shape[1:], name="clean")
@@ -30,8 +32,19 @@ def objective_model(enhancer, objective, judge=None):
         heard = [wave(spectrum, frame_mask) for spectrum in (clean, enhanced["spectrum"], noisy)]
         return (*heard[:2], SampleMask(enhancer.config, name="sample_mask")(frame_mask, heard[0])), heard[2]
 
-    hear = {"magnitude": lambda: ((SpectrumMagnitude(name="clean_magnitude_of_loss")(clean), enhanced["magnitude"], frame_mask),
-                                  enhanced["noisy_magnitude"]),
+    def magnitudes():
+        return (SpectrumMagnitude(name="clean_magnitude_of_loss")(clean), enhanced["magnitude"], frame_mask), enhanced["noisy_magnitude"]
+
+    def ear():  # what the ear hears is of one STFT; a mask's magnitude stays as it is where the enhancer has that one
+        if enhancer.config == Stft():
+            return heard("magnitude")
+        (clean_wave, wave, _), noisy_wave = heard("wave")
+        transform = WaveMagnitude(Stft(), name="ear")
+        mask = FrameMask(enhancer.config, Stft(), name="ear_frame_mask")
+        magnitudes = [transform(each) for each in (clean_wave, wave, noisy_wave)]
+        return (*magnitudes[:2], mask(frame_mask, magnitudes[0])), magnitudes[2]
+
+    hear = {"magnitude": magnitudes, "ear": ear,
             "spectrum": lambda: ((clean, enhanced["spectrum"], frame_mask), noisy),
             "wave": waves,
             "score": lambda: ((judge.score(enhanced, clean, frame_mask, enhancer.config),), None)}
@@ -42,7 +55,8 @@ def objective_model(enhancer, objective, judge=None):
             made[what] = hear[what]()
         return made[what]
 
-    values = ops.stack([term(heard) for term in objective.terms], axis=-1)
+    values = ops.stack([TermValue(term.function, name=f"term_{number}")(*heard(term.hears)) for number, term in enumerate(objective.terms)],
+                       axis=-1)
     return keras.Model({"noisy": noisy, "clean": clean, "frame_mask": frame_mask}, values, name="objective")
 
 

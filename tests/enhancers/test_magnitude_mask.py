@@ -67,8 +67,8 @@ def test_the_spectral_model_gives_mask_and_masked_magnitude(system):
 
 
 def test_padded_frames():
-    batch, frame_mask = pad_frames([np.ones((3, 2)), np.ones((5, 2))], multiple=4)
-    assert batch.shape == (2, 8, 2) and batch.sum() == 16 and frame_mask.sum(axis=1).tolist() == [3, 5]
+    batch, frame_mask = pad_frames([np.ones((3, 2)), np.ones((17, 2))])
+    assert batch.shape == (2, 32, 2) and batch.sum() == 40 and frame_mask.sum(axis=1).tolist() == [3, 17]
 
 
 def test_a_fingerprint_is_that_of_weights_network_and_stft(system):

@@ -34,8 +34,8 @@ def test_a_compression_may_be_said_apart():
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    ("", "a term is empty; expected terms with weights such as mse:3,si_sdr:0.1; known terms: mse, si_snr, si_sdr, quality"),
-    ("mse,,si_sdr", "a term is empty"), ("pesq:1", "unknown term 'pesq'; known terms: mse, si_snr"),
+    ("", "a term is empty; expected terms with weights such as mse:3,si_sdr:0.1; known terms: mse, quality, quality_linear, si_snr"),
+    ("mse,,si_sdr", "a term is empty"), ("pesq:1", "unknown term 'pesq'; known terms: mse, quality"),
     ("mse:much", "mse has the weight 'much'"), ("mse:0", "expected a number above 0"), ("mse:-1", "expected a number above 0"),
     ("mse:nan", "mse has the weight 'nan'"),
     ("mse,mse:2", "mse stands twice"), ("mse[cube]:1", "unknown compression of mse 'cube'; known: magnitude, log1p, log, root"),

@@ -40,7 +40,7 @@ def assert_equal(a, b):
 
 def test_a_batch_of_pairs(rows):
     pairs = [mixing.pair(row) for row in (rows[4], rows[0])]
-    batch = spectrogram_batch(pairs, CONFIG, multiple=16)  # 0.4 s: 201 frames, padded to 13 x 16
+    batch = spectrogram_batch(pairs, CONFIG, lambda frames: -(-frames // 16) * 16)  # 0.4 s: 201 frames, padded to 13 x 16
     frames = [CONFIG.frames(len(clean)) for _, clean in pairs]
     assert {name: (array.shape, array.dtype.name) for name, array in batch.items()} == {
         "noisy": ((2, 208, 33, 2), "float32"), "clean": ((2, 208, 33, 2), "float32"), "frame_mask": ((2, 208), "bool")}
@@ -50,6 +50,18 @@ def test_a_batch_of_pairs(rows):
         for name, wave in zip(("noisy", "clean"), pairs[i], strict=True):
             np.testing.assert_array_equal(batch[name][i, :n], stft(wave, CONFIG))
             assert (batch[name][i, n:] == 0).all()
+
+
+@pytest.mark.parametrize(("backend", "crop_s", "lengths"), [
+    ("tensorflow", None, {16: 16, 17: 32, 189: 192, 400: 400}), ("jax", None, {16: 128, 129: 256, 400: 512}),
+    ("jax", 0.3, {16: 128, 129: 160, 151: 160})])  # a cut of 0.3 s has 151 frames: no more is computed for it than on TensorFlow
+def test_jax_sees_few_shapes(rows, monkeypatch, backend, crop_s, lengths):
+    """It compiles the network anew for each."""
+    monkeypatch.setenv("KERAS_BACKEND", backend)
+    given = feed(rows, crop_s=crop_s)
+    assert {frames: given.padded(frames) for frames in lengths} == lengths
+    batch = given.batch(0)["frame_mask"]
+    assert batch.shape[1] == given.padded(batch.sum(axis=1).max())
 
 
 def test_a_batch_is_a_pure_function_of_seed_and_number(rows):

@@ -6,7 +6,7 @@ import pytest
 from conftest import speech_like
 
 from se_keras.errors import UserError
-from se_keras.models import layers
+from se_keras.models import layers, training_layers
 from se_keras.models.blstm import LearnableSigmoid, MaskFloor
 from se_keras.models.dft_conv import LargeKernelConv2D
 from se_keras.models.quality_net import PadToField, ShortenMask, StackPair
@@ -118,7 +118,8 @@ def test_magnitude_of_a_spectrum():
 
 def resynthesis(**arguments):
     """Of a noisy spectrum, a mask and a frame mask: the magnitude of the wave, as training through it has it."""
-    return lambda noisy, mask, frame_mask: layers.WaveMagnitude(**arguments)(layers.Waveform()(noisy * mask[..., None], frame_mask))
+    waveform, transform = training_layers.Waveform(), training_layers.WaveMagnitude(**arguments)
+    return lambda noisy, mask, frame_mask: transform(waveform(noisy * mask[..., None], frame_mask))
 
 
 def test_resynthesis_is_what_is_left_of_a_masked_spectrum_in_its_wave():
@@ -194,9 +195,9 @@ def every_layer():
     spectrum = keras.Input((None, 33, 2), name="spectrum")
     frame_mask = keras.Input((None,), dtype="bool", name="frame_mask")
     config = Stft(64, 32, "hann")
-    wave = layers.Waveform(config, name="waveform")(spectrum, frame_mask)
-    x = layers.WaveMagnitude(config, name="wave_magnitude")(wave) + layers.SpectrumMagnitude(name="magnitude")(spectrum)
-    other = layers.FrameMask(config, Stft(64, 32), name="other_frames")(frame_mask, x)
+    wave = training_layers.Waveform(config, name="waveform")(spectrum, frame_mask)
+    x = training_layers.WaveMagnitude(config, name="wave_magnitude")(wave) + layers.SpectrumMagnitude(name="magnitude")(spectrum)
+    other = training_layers.FrameMask(config, Stft(64, 32), name="other_frames")(frame_mask, x)
     x = layers.Compression("root", name="compression")(layers.LevelNormalization(name="level")(x, frame_mask))
     x = MaskFloor(0.2, name="floor")(layers.UtteranceNormalization(name="standardise")(x, frame_mask))
     x = PadToField(12, name="field")(StackPair(0.5, name="pair")(x, x))
@@ -204,11 +205,11 @@ def every_layer():
     x = layers.MaskedInstanceNormalization(0.01, name="instance")(x, frame_mask)
     x = layers.OperatorNormalization(keras.layers.Conv2D(3, 3, padding="same"), size=8, name="operator")(x)
     x = layers.SpectralNormalization(LargeKernelConv2D(4, 9, dtype="mixed_bfloat16"), power_iterations=2, name="sn")(x)
-    layers.SampleMask(config, name="samples")(frame_mask, wave)
+    training_layers.SampleMask(config, name="samples")(frame_mask, wave)
     valid = ShortenMask(8, name="shorten")(other)
     x = layers.MaskedGlobalAveragePooling2D(name="pool")(layers.ZeroPadding(name="zero")(x, valid), valid)
     small = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
-    return keras.Model([spectrum, frame_mask], layers.Frozen(small, name="frozen")(x))
+    return keras.Model([spectrum, frame_mask], training_layers.Frozen(small, name="frozen")(x))
 
 
 def test_config_round_trip_and_whole_model_file(tmp_path):

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from se_keras.models import layers
+from se_keras.models import layers, training_layers
 
 RNG = np.random.default_rng(0)
 
@@ -177,4 +177,4 @@ def test_frozen_stays_frozen_through_fit(inner):
         return any((a != b).any() for a, b in zip(before, network.get_weights(), strict=True))
 
     assert changes(lambda network: lambda x: network(x, training=False))
-    assert not changes(layers.Frozen)
+    assert not changes(training_layers.Frozen)
