@@ -16,7 +16,7 @@ demo: $(VENV)/installed
 	$(RUN) demo.py $(ARGS)
 
 test: $(VENV)/installed-tests
-	$(RUN) -m pytest -n 2 --dist loadfile $(ARGS)
+	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 bench: $(VENV)/installed-benchmarks
 	$(RUN) benchmarks/run.py $(ARGS)

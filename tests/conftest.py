@@ -7,6 +7,9 @@ from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+if "PYTEST_XDIST_WORKER" in os.environ:  # as many workers as cores: threads of their own would only get in each other's way
+    for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
 
 import numpy as np
 import pytest
@@ -19,6 +22,15 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts backg
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 GOLDEN = ROOT / "tests" / "golden"
+
+
+LONGEST = ("test_rounds", "test_scripts", "test_families", "test_presets", "test_loop", "test_metrics_dnsmos", "test_old_runs")
+
+
+def pytest_collection_modifyitems(items):
+    """The files that take longest come first: the cores then end together. (`--no-loadscope-reorder` keeps the order.)"""
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
 
 
 @pytest.fixture(scope="session")

@@ -26,18 +26,21 @@ def test_lines_outside_tables_are_short(path):
     assert [number for number, line in prose(path) if len(line) > 120 and not line.startswith("|")] == []
 
 
-def test_readme_has_no_long_line_in_code_either():
-    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_no_long_line_in_code_either(path):
+    lines = path.read_text(encoding="utf-8").splitlines()
     assert [number for number, line in enumerate(lines, start=1) if len(line) > 120 and not line.startswith("|")] == []
 
 
-def test_readmes_paragraphs_have_four_lines_at_most():
-    longest, current = 0, 0
-    for _, line in prose(ROOT / "README.md"):
-        starts = re.match(r"\s*[-*] ", line)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_paragraphs_and_items_have_four_lines_at_most(path):
+    long, current = [], 0
+    for number, line in prose(path):
+        starts = re.match(r"\s*([-*]|\d+\.) ", line)
         current = 0 if not line.strip() or line.startswith(("|", "#", "!")) else 1 if starts else current + 1
-        longest = max(longest, current)
-    assert longest <= 4
+        if current == 5:
+            long.append(number)
+    assert long == []
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)

@@ -7,6 +7,7 @@ from keras import ops
 
 from se_keras.errors import check_choice
 from se_keras.models.dft_conv import LargeKernelConv2D
+from se_keras.models.hearing import HearingFrontEnd
 from se_keras.models.layers import (
     Compression,
     LevelNormalization,
@@ -27,7 +28,7 @@ PYTORCH_QNET = {"padding": "same", "compression": "magnitude", "batch_normalizat
 
 def quality_net(bins=257, filters=FILTERS, padding="valid", compression="log", batch_normalization=False, input_gain=1.0,
                 mean_score=0.5, conv_slope=0.3, dense_slope=0.3, spectral_norm="all", head="linear", normalize_level=True,
-                precision="float32", name="quality_net"):
+                front_end="spectrogram", band="nb", residual=True, precision="float32", name="quality_net"):
     """Build Quality-Net (Fu, Liao and Tsao 2019, section II), or a network of its kind.
 
     Inputs: degraded and clean magnitude, float32 `(batch, frames, bins)`, >= 0; frame_mask bool `(batch, frames)`. Both
@@ -52,6 +53,11 @@ def quality_net(bins=257, filters=FILTERS, padding="valid", compression="log", b
         spectral_norm: what is divided by its norm: "all" kernels, as matrices (Miyato et al. 2018); the "dense" ones only; "none"; or
             "operator": all, the convolutions by their norm as operators, which is the larger (`layers.OperatorNormalization`).
         head: "linear" or "sigmoid".
+        front_end: "spectrogram": the convolutions see the two magnitudes (the letter); "hearing": loudness and disturbance of the
+            hearing model (`models.hearing`), 49 bands instead of 257 bins; compression, level and input_gain then mean nothing.
+        band: of the hearing model, "nb" or "wb".
+        residual: with ears, the score is the hearing model's value plus what the network learns beyond it; False, for a target that the
+            model has no formula for: the value is one feature beside the pooled ones.
         normalize_level: False shows it the magnitudes as they are, as MetricGAN's code does; its scores then depend on the level.
         precision: "float32", or "bfloat16" for the convolutions (spectral normalisation, pooling and head stay float32).
         name: name of the model.
@@ -63,6 +69,8 @@ def quality_net(bins=257, filters=FILTERS, padding="valid", compression="log", b
     check_choice("precision", precision, ("float32", "bfloat16"))
     check_choice("spectral_norm", spectral_norm, ("all", "dense", "none", "operator"))
     check_choice("head", head, ("linear", "sigmoid"))
+    check_choice("front_end", front_end, ("spectrogram", "hearing"))
+    ears = front_end == "hearing"
     batch_normalization = {True: "input", False: "none"}.get(batch_normalization, batch_normalization)
     check_choice("batch_normalization", batch_normalization, ("none", "input", "utterance", "convolutions"))
     normalize_conv = {"all": SpectralNormalization, "operator": OperatorNormalization}.get(spectral_norm, _plain)
@@ -72,12 +80,15 @@ def quality_net(bins=257, filters=FILTERS, padding="valid", compression="log", b
     frame_mask = keras.Input((None,), dtype="bool", name="frame_mask")
     conv_dtype = {"float32": "float32", "bfloat16": "mixed_bfloat16"}[precision]
 
-    pair = [degraded, clean]
-    if normalize_level:
-        level = LevelNormalization(name="level")
-        pair = [level(signal, frame_mask, reference=clean) for signal in pair]
-    x = StackPair(input_gain, name="pair")(*[Compression(compression, name=f"compression_{which}")(signal)
-                                             for which, signal in zip(("degraded", "clean"), pair, strict=True)])
+    if ears:
+        x, formula = HearingFrontEnd(band, name="front_end")(degraded, clean, frame_mask)
+    else:
+        pair = [degraded, clean]
+        if normalize_level:
+            level = LevelNormalization(name="level")
+            pair = [level(signal, frame_mask, reference=clean) for signal in pair]
+        x = StackPair(input_gain, name="pair")(*[Compression(compression, name=f"compression_{which}")(signal)
+                                                 for which, signal in zip(("degraded", "clean"), pair, strict=True)])
     if batch_normalization == "input":
         x = MaskedBatchNormalization(momentum=0.99, name="batch_normalization")(x, frame_mask)
     elif batch_normalization == "utterance":
@@ -98,12 +109,18 @@ def quality_net(bins=257, filters=FILTERS, padding="valid", compression="log", b
         if padding == "same":  # what the bias put on padding frames would leak into the next layer
             x = ZeroPadding(dtype=conv_dtype, name=f"zero_padding_{number}")(x, frame_mask)
     x = MaskedGlobalAveragePooling2D(name="pool")(x, valid)
+    if ears:
+        x = keras.layers.Concatenate(name="features")([x, formula])
     for number, units in ((1, 50), (2, 10)):
         x = normalize_dense(keras.layers.Dense(units, name=f"dense_{number}"), name=f"sn_dense_{number}")(x)
         x = keras.layers.LeakyReLU(negative_slope=dense_slope, name=f"leaky_relu_dense_{number}")(x)
-    bias = math.log(mean_score / (1 - mean_score)) if head == "sigmoid" else mean_score
-    last = keras.layers.Dense(1, head, bias_initializer=keras.initializers.Constant(bias), name="score")
-    return keras.Model([degraded, clean, frame_mask], normalize_dense(last, name="sn_score")(x), name=name)
+    beyond = ears and residual  # what the network adds begins near zero
+    bias = 0.0 if beyond else math.log(mean_score / (1 - mean_score)) if head == "sigmoid" else mean_score
+    last = keras.layers.Dense(1, None if beyond else head, bias_initializer=keras.initializers.Constant(bias), name="score")
+    score = normalize_dense(last, name="sn_score")(x)
+    if beyond:
+        score = Residual(name="residual")(formula, score)
+    return keras.Model([degraded, clean, frame_mask], score, name=name)
 
 
 def _plain(layer, name):
@@ -127,6 +144,20 @@ class StackPair(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "gain": self.gain}
+
+
+@register
+class Residual(keras.layers.Layer):
+    """base + gain * more, both float32 `(batch, 1)`; the gain is learned from 0.1 on, so that little is added at first."""
+
+    def build(self, *_):
+        self.gain = self.add_weight(shape=(), initializer=keras.initializers.Constant(0.1), name="gain")
+
+    def call(self, base, more):
+        return base + self.gain * more
+
+    def compute_output_shape(self, base_shape, _):
+        return base_shape
 
 
 def _at_least_zero(count):

@@ -127,7 +127,7 @@ def test_values_that_no_flag_takes(script, arguments, message, capsys):
 
 
 @pytest.mark.parametrize("arguments", [["enhancer", "--model-args", '{"bins":100}'],
-                                       ["enhancer", "--model-args", '{"units":1000000000000}'],
+                                       ["enhancer", "--model-args", '{"units":9000000000000000000}'],
                                        ["enhancer", "--model-args", "[" * 100_000], ["quality-net", "--model-args", '{"bins":100}'],
                                        ["quality-net", "--start", "{quality_net}", "--model-args", '{"bins":100}'],
                                        ["quality-net", "--target", "stoi:1e308,si_sdr:1e308"]])

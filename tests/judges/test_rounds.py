@@ -28,6 +28,16 @@ def labeller(tmp_path_factory):
         yield scorer
 
 
+@pytest.fixture(scope="module", autouse=True)
+def eagerly():
+    """A few updates of tiny networks take less time than tracing them does; the scripts' own tests resume traced runs."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
 def joint(rows, labeller, run, base=None, **turns):
     """A tiny fine-tuning with Quality-Net's turns: (rounds.QualityRounds, go), where go() trains and gives the history."""
     loop.seed_everything(3)
