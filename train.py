@@ -1,12 +1,14 @@
 #!/usr/bin/env python
 """Train an enhancer, or the Quality-Net that will teach it."""
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
 
 from se_keras import cli, losses, models
 from se_keras.mixtures import manifest
+from se_keras.mixtures.augment import Augmentation
 from se_keras.recipes.enhancer import train_enhancer
 from se_keras.recipes.quality_net import train_quality_net
 
@@ -49,6 +51,9 @@ def arguments(argv):
     enhancer.add_argument("--workers", type=cli.positive_int, default=None, help="scoring processes; one a core by default")
     enhancer.add_argument("--crop", type=cli.from_zero, default=3.0, metavar="SECONDS",
                           help="train on random pieces of this length, another each epoch; 0 for whole utterances")
+    enhancer.add_argument("--augment", nargs="?", const={}, type=cli.json_object, metavar="JSON",
+                          help="draw mixtures anew each time: noise, SNR from -10 to 20 dB, speed, level, colour; with settings to change "
+                               f"as JSON: {', '.join(field.name for field in dataclasses.fields(Augmentation))}")
 
     quality = command("quality-net", "train Quality-Net to predict PESQ")
     cli.add_training_arguments(quality, out="runs/quality-net", batch=4, learning_rate=1.5e-4)

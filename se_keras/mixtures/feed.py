@@ -4,12 +4,14 @@
 again at any batch. `Feed.tf_dataset` puts tf.data around it: mixing in parallel, prefetched.
 """
 
+import functools
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from se_keras import backend
 from se_keras.mixtures import manifest
+from se_keras.mixtures.augment import Augmentation, noise_files
 from se_keras.signals import mixing
 from se_keras.signals.audio import SAMPLE_RATE
 from se_keras.signals.stft import Stft, stft
@@ -49,6 +51,7 @@ class Feed:
         seed: of the order and the cuts.
         crop_s: utterances are cut to a random piece of at most this many seconds, another one each epoch; None for whole ones.
         extra: {name: array over rows}, passed on with each batch (labels, say).
+        augment: `augment.Augmentation`: each use of a row is drawn anew, by (seed, epoch, row); None for the rows as they are.
         multiple: frames are padded to a multiple of this, so that few shapes occur; None: `backend.frame_multiple`.
     """
 
@@ -58,6 +61,7 @@ class Feed:
     seed: int = 0
     crop_s: float | None = None
     extra: dict = field(default_factory=dict)
+    augment: Augmentation | None = None
     multiple: int | None = None
 
     @property
@@ -103,19 +107,30 @@ class Feed:
         return cached[1]
 
     def cut_rows(self, k):
-        """The manifest rows of batch k, each cut to the piece that is used."""
-        epoch, rows = int(k) // self.batches_per_epoch, []
+        """The manifest rows of batch k, each cut to the piece that is used, redrawn where rows are augmented."""
+        return [row for row, _ in self._draws(k)]
+
+    def _draws(self, k):
+        """(row, its random generator) of each row of batch k."""
+        epoch = int(k) // self.batches_per_epoch
         for index in self.indices(k):
-            row = self.rows[index]
+            row, rng = self.rows[index], np.random.default_rng([self.seed, epoch, int(index)])
             if self.crop_s is not None:
-                rng = np.random.default_rng([self.seed, epoch, int(index)])
                 row = manifest.crop(row, round(self.crop_s * SAMPLE_RATE), rng)
-            rows.append(row)
-        return rows
+            yield (row if self.augment is None else self.augment.redraw(row, self._noises, rng)), rng
+
+    @functools.cached_property
+    def _noises(self):
+        return noise_files(self.rows)
+
+    def _pairs(self, k):
+        if self.augment is None:
+            return [mixing.pair(row) for row in self.cut_rows(k)]
+        return [self.augment.pair(row, self._noises, rng) for row, rng in self._draws(k)]
 
     def batch(self, k):
         """Batch k as the dict of `spectrogram_batch`, with the rows' `extra` values."""
-        arrays = spectrogram_batch([mixing.pair(row) for row in self.cut_rows(k)], self.config, self.padded)
+        arrays = spectrogram_batch(self._pairs(k), self.config, self.padded)
         return {**arrays, **{name: values[self.indices(k)] for name, values in self.extra.items()}}
 
     def numpy_batches(self, start, stop):

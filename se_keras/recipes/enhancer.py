@@ -4,6 +4,7 @@ from pathlib import Path
 
 from se_keras import backend, enhancers, losses, models, pretrained
 from se_keras.errors import check_choice
+from se_keras.mixtures.augment import Augmentation
 from se_keras.scoring import evaluation
 from se_keras.signals.stft import Stft
 from se_keras.training import runs
@@ -25,6 +26,7 @@ def train_enhancer(args, train_rows, valid_rows):
     objective = losses.parse(args.loss, judge=args.quality_net is not None, compression=args.compression)
     args.loss = objective.text
     del args.compression  # the loss holds it
+    augment = None if args.augment is None else Augmentation.checked(args.augment)
     weights = {args.quality_net: pretrained.sha256(args.quality_net)} if args.quality_net else {}
     backend.load()
     from se_keras.enhancers.base import Noisy
@@ -37,7 +39,7 @@ def train_enhancer(args, train_rows, valid_rows):
     family = models.ENHANCERS[args.model]
     enhancer = enhancers.family(family)(models.build(args.model, **arguments), config)
     judge = pretrained.load_quality_net(args.quality_net) if objective.asks_judge else None
-    feed = Feed(train_rows, args.batch, config, seed=args.seed, crop_s=args.crop or None)
+    feed = Feed(train_rows, args.batch, config, seed=args.seed, crop_s=args.crop or None, augment=augment)
     described = runs.describe(args, args.model, models.resolve(args.model, arguments), config, family=family,
                               **({"weights": weights} if weights else {}))
     logger = runs.open_run(args.out, described)
