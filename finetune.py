@@ -92,11 +92,12 @@ def main(argv=None):
     turns.check_loss(args, objective)
     train_rows, valid_rows = (manifest.read(Path(args.data) / f"{split}.jsonl") for split in ("train", "valid"))
     manifest.check_splits({"train": train_rows, "valid": valid_rows})
-    finetuning.check_models(args)
+    finetuning.check_models(args, objective)
     files.check_writable(args.out)
 
     backend.load()
     from se_keras.judges import diet, honesty
+    from se_keras.mixtures.augment import Augmentation
     from se_keras.mixtures.feed import Feed
     from se_keras.scoring import scores
     from se_keras.training import loop
@@ -107,12 +108,13 @@ def main(argv=None):
     predictor, quality_arguments = finetuning.load_judge(args)
     target, out, cache = predictor.target, Path(args.out), Path(args.data) / "scores"
     args.loss = objective.text
-    logger = runs.open_run(out, finetuning.describe(args, enhancer, card, target))
-    model = objective_model(enhancer, objective, predictor)
+    logger = runs.open_run(out, finetuning.describe(args, enhancer, card, target, objective))
+    judges = {name: pretrained.load_quality_net(name) for name in objective.judges}
+    model = objective_model(enhancer, objective, predictor, judges)
     loop.compile_model(model, loop.optimizer(args.optimizer, args.learning_rate), weighted_mean(objective), term_means(objective))
     valid_rows = evaluation.subset(valid_rows, args.validation_rows)
     train_rows = diet.raise_snr(train_rows, args.snr_raise, args.seed)
-    feed = Feed(train_rows, args.batch, enhancer.config, seed=args.seed, crop_s=args.crop or None)
+    feed = Feed(train_rows, args.batch, enhancer.config, seed=args.seed, crop_s=args.crop or None, augment=Augmentation.checked(args.augment))
     plan = loop.Plan(updates=args.iterations, validate_every=args.validate_every, learning_rate=args.learning_rate,
                      schedule=args.schedule, monitor="true" if args.stoi_drop is None else "allowed",
                      higher_is_better=target.higher_is_better, patience=args.patience,

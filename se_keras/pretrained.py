@@ -262,3 +262,13 @@ def check_enhancers(names):
     for name in names:
         if (card := read_card(name))["network"] in models.QUALITY_NETWORKS:
             raise UserError(f"{name} is a {card['network']}, which scores speech; an enhancer is expected here")
+
+
+def check_judges(names):
+    """See, before any long work, that each name is a Quality-Net's.
+
+    Raises:
+        UserError: an unknown name, or an enhancer.
+    """
+    for name in names:
+        read_card(name, models.QUALITY_NETWORKS)

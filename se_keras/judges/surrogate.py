@@ -197,7 +197,7 @@ class QualityPredictor:
         """Whether it compares with clean speech; the Quality-Net of 2018 does not."""
         return self.representation != "peak"
 
-    def score(self, enhanced, clean, frame_mask, config):
+    def score(self, enhanced, clean, frame_mask, config, name="quality_net"):
         """The predicted score as a part of a functional model, frozen: float32 `(batch, 1)`, trained towards 0 .. 1.
 
         `network.trainable` is False, and it is called inside `training_layers.Frozen`, so that not one of its bits changes.
@@ -207,6 +207,7 @@ class QualityPredictor:
             clean: spectrum, float32 `(batch, frames, bins, 2)`.
             frame_mask: bool `(batch, frames)`.
             config: STFT of the enhancer. Where Quality-Net has another, it hears the waves.
+            name: of its layers; several judges in one model need several.
         """
         from se_keras.models.layers import SpectrumMagnitude
         from se_keras.models.training_layers import FrameMask, Frozen, Waveform, WaveMagnitude
@@ -214,15 +215,15 @@ class QualityPredictor:
         if self.representation == "mask" and config == self.config:
             degraded = enhanced["magnitude"]
         else:
-            wave = Waveform(config, name="enhanced_wave")(enhanced["spectrum"], frame_mask)
-            degraded = WaveMagnitude(self.config, unit_peak=self.representation == "peak", name="resynthesis")(wave)
+            wave = Waveform(config, name=f"{name}_enhanced_wave")(enhanced["spectrum"], frame_mask)
+            degraded = WaveMagnitude(self.config, unit_peak=self.representation == "peak", name=f"{name}_resynthesis")(wave)
         if config == self.config:
-            reference = SpectrumMagnitude(name="clean_magnitude")(clean)
+            reference = SpectrumMagnitude(name=f"{name}_clean_magnitude")(clean)
         else:
-            reference = WaveMagnitude(self.config, name="clean_magnitude")(Waveform(config, name="clean_wave")(clean, frame_mask))
-            frame_mask = FrameMask(config, self.config, name="quality_frame_mask")(frame_mask, degraded)
+            reference = WaveMagnitude(self.config, name=f"{name}_clean_magnitude")(Waveform(config, name=f"{name}_clean_wave")(clean, frame_mask))
+            frame_mask = FrameMask(config, self.config, name=f"{name}_frame_mask")(frame_mask, degraded)
         self.network.trainable = False
-        return Frozen(self.network, name="quality_net")([degraded, reference, frame_mask])
+        return Frozen(self.network, name=name)([degraded, reference, frame_mask])
 
     def predict_waves(self, pairs):
         """Predicted scores of (degraded, clean) waves at 16 kHz, each pair of one length: a list of float.

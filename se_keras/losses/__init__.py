@@ -9,7 +9,7 @@ A term is a function of its own name, (clean, enhanced, own) -> float32 `(batch,
     score       a judge's score float32 (batch, 1), and nothing else
 
 A term that has an argument `noisy` gets the noisy signal in the same form. What stands in brackets behind its name is its option:
-"mse[magnitude]". A new term is a file, a line in `TERMS` and a test. Nothing here imports a model: a judge's score is handed in.
+"mse[magnitude]"; of a judge's score, the judge: "quality[runs/dnsmos-net]", and without brackets that of --quality-net. A new term is a file, a line in `TERMS` and a test. Nothing here imports a model: a judge's score is handed in.
 """
 
 import functools
@@ -19,14 +19,14 @@ from dataclasses import dataclass
 from se_keras import expressions
 from se_keras.errors import UserError, check_choice
 
-TERMS = {  # name: (module, what it hears, its option, values of the option)
+TERMS = {  # name: (module, what it hears, its option, values of the option; of a judge, any name)
     "mse": ("mse", "magnitude", "compression", ("magnitude", "log1p", "log", "root")),
-    "quality": ("quality", "score", None, ()),
-    "quality_linear": ("quality", "score", None, ()),
+    "quality": ("quality", "score", "judge", None),
+    "quality_linear": ("quality", "score", "judge", None),
     "si_snr": ("si_snr", "wave", None, ()),
     "si_sdr": ("si_snr", "wave", None, ()),
-    "hearing_nb": ("hearing", "ear", None, ()),
-    "hearing_wb": ("hearing", "ear", None, ()),
+    "hearing_nb": ("hearing", "ear", "equalisation", ("through", "stopped")),
+    "hearing_wb": ("hearing", "ear", "equalisation", ("through", "stopped")),
     "pmsqe": ("pmsqe", "ear", None, ()),
     "stoi": ("stoi", "wave", None, ()),
     "estoi": ("stoi", "wave", None, ()),
@@ -45,12 +45,14 @@ class Term:
         weight: its factor, above 0.
         hears: "magnitude", "ear", "spectrum", "wave" or "score".
         options: keyword arguments of its function.
+        judge: whose score it is, a Quality-Net's name; None for that of --quality-net.
     """
 
     name: str
     weight: float
     hears: str
     options: tuple = ()
+    judge: str | None = None
 
     @property
     def function(self):
@@ -81,8 +83,13 @@ class Objective:
 
     @property
     def asks_judge(self):
-        """Whether a term is a judge's score."""
-        return any(term.hears == "score" for term in self.terms)
+        """Whether a term is the score of --quality-net."""
+        return any(term.hears == "score" and term.judge is None for term in self.terms)
+
+    @property
+    def judges(self):
+        """Names of the judges that terms name in brackets."""
+        return list(dict.fromkeys(term.judge for term in self.terms if term.judge is not None))
 
 
 def parse(text, judge=True, compression=None):
@@ -108,12 +115,17 @@ def parse(text, judge=True, compression=None):
             if key is None:
                 raise UserError(f"--loss {text!r}: {base} has no option; known terms: {KNOWN}")
             option = option.removesuffix("]")
-            check_choice(f"{key} of {base}", option, choices)
+            if hears != "score":
+                check_choice(f"{key} of {base}", option, choices)
+            elif not option:
+                raise UserError(f"--loss {text!r}: {base}[] names no judge; write a Quality-Net's name or run folder in the brackets")
         elif base == "mse" and compression not in (None, "log1p"):
             check_choice("--compression", compression, choices)
             option = compression
-        if hears == "score" and not judge:
+        if hears == "score" and not (judge or option):
             raise UserError(f"--loss {text!r}: {base} is a Quality-Net's score, and none is named; add --quality-net RUN|NAME; "
                             f"known terms: {KNOWN}")
-        terms.append(Term(f"{base}[{option}]" if option else base, weight, hears, ((key, option),) if option else ()))
+        name = f"{base}[{option}]" if option else base
+        terms.append(Term(name, weight, hears, judge=option or None) if hears == "score" else
+                     Term(name, weight, hears, ((key, option),) if option else ()))
     return Objective(tuple(terms))

@@ -45,11 +45,13 @@ class Augmentation:
 
     @classmethod
     def checked(cls, settings):
-        """From a JSON object or a preset's table.
+        """From a JSON object or a preset's table; of None, None: no augmentation.
 
         Raises:
             UserError: an unknown setting, or a value that one cannot take; a folder of rooms without a response.
         """
+        if settings is None:
+            return None
         known = {field.name: field.default for field in dataclasses.fields(cls)}
         if unknown := sorted(set(settings) - set(known)):
             raise UserError(f"augment has no {', '.join(unknown)}; it takes {', '.join(known)}")

@@ -26,8 +26,10 @@ def train_enhancer(args, train_rows, valid_rows):
     objective = losses.parse(args.loss, judge=args.quality_net is not None, compression=args.compression)
     args.loss = objective.text
     del args.compression  # the loss holds it
-    augment = None if args.augment is None else Augmentation.checked(args.augment)
-    weights = {args.quality_net: pretrained.sha256(args.quality_net)} if args.quality_net else {}
+    augment = Augmentation.checked(args.augment)
+    named = [*objective.judges, *([args.quality_net] if args.quality_net else [])]
+    pretrained.check_judges(named)
+    weights = {name: pretrained.sha256(name) for name in named}
     backend.load()
     from se_keras.enhancers.base import Noisy
     from se_keras.mixtures.feed import Feed
@@ -39,11 +41,12 @@ def train_enhancer(args, train_rows, valid_rows):
     family = models.ENHANCERS[args.model]
     enhancer = enhancers.family(family)(models.build(args.model, **arguments), config)
     judge = pretrained.load_quality_net(args.quality_net) if objective.asks_judge else None
+    judges = {name: pretrained.load_quality_net(name) for name in objective.judges}
     feed = Feed(train_rows, args.batch, config, seed=args.seed, crop_s=args.crop or None, augment=augment)
     described = runs.describe(args, args.model, models.resolve(args.model, arguments), config, family=family,
                               **({"weights": weights} if weights else {}))
     logger = runs.open_run(args.out, described)
-    model = training_objective.objective_model(enhancer, objective, judge)
+    model = training_objective.objective_model(enhancer, objective, judge, judges)
     loop.compile_model(model, loop.optimizer(args.optimizer, args.learning_rate), training_objective.weighted_mean(objective),
                        training_objective.term_means(objective))
     plan = loop.Plan(updates=args.epochs * feed.batches_per_epoch, validate_every=feed.batches_per_epoch,

@@ -13,13 +13,14 @@ from se_keras.training import runs
 BESIDE = ("pesq_raw", "stoi", "si_sdr")  # measured at every validation, whatever the target
 
 
-def check_models(args):
+def check_models(args, objective):
     """See that the models named can be what they are named for, before anything is loaded.
 
     Raises:
         UserError: they cannot; or a run to compare with is of another target.
     """
     pretrained.check_enhancers([args.enhancer])
+    pretrained.check_judges(objective.judges)
     target = targets.parse(args.target, args.mapping) if args.target is not None else None
     if args.quality_net != "new":
         kinds = models.QUALITY_NETWORKS if args.update == "frozen" else "quality_net"  # the one of 2018 is only used frozen
@@ -51,9 +52,10 @@ def load_judge(args):
     return QualityPredictor(models.build("quality_net", **arguments), config, args.input, target), arguments
 
 
-def describe(args, enhancer, card, target):
+def describe(args, enhancer, card, target, objective):
     """The run's config (`runs.open_run`)."""
-    weights = {name: pretrained.sha256(name) for name in (args.enhancer, args.quality_net) if name != "new"} | target.functions
+    named = (args.enhancer, args.quality_net, *objective.judges)
+    weights = {name: pretrained.sha256(name) for name in named if name != "new"} | target.functions
     return runs.describe(args, card["network"], {**card["arguments"], **args.model_args}, enhancer.config, family=enhancer.family,
                          weights=weights, target=target.to_config())
 

@@ -9,6 +9,7 @@ from se_keras import cli
 from se_keras.errors import UserError
 from se_keras.judges import targets
 from se_keras.judges.rounds import STAGES
+from se_keras.mixtures.augment import Augmentation
 
 STAGES_OF = {"frozen": (), "alternating": ("current",), "replay": ("historical", "current")}  # of a round, by --update
 TURNS, NEW, TRAINING = "--update frozen", "a trained --quality-net", None  # what makes a setting pointless
@@ -31,6 +32,14 @@ def _stages(value):
 def _object(value):
     if not isinstance(value, dict):
         raise argparse.ArgumentTypeError(f"{value!r} is no JSON object")
+    return value
+
+
+def _augment(value):
+    try:
+        Augmentation.checked(_object(value))
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
     return value
 
 
@@ -58,6 +67,7 @@ SETTINGS = {  # name: (what makes it pointless, default, check, what it does)
     "patience": (TRAINING, None, cli.positive_int, "stop after so many validations without a better one; null for never"),
     "checkpoint_every": (TRAINING, 120.0, cli.from_zero, "seconds between checkpoints"),
     "snr_raise": (TRAINING, 0.0, cli.from_zero, "every second mixture has its noise turned down by up to so many dB"),
+    "augment": (TRAINING, None, _augment, "draw mixtures anew each time, as train.py enhancer --augment; {} for its defaults"),
 }
 
 

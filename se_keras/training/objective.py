@@ -6,7 +6,7 @@ from se_keras.mixtures.feed import Feed
 from se_keras.signals.stft import Stft
 
 
-def objective_model(enhancer, objective, judge=None):
+def objective_model(enhancer, objective, judge=None, judges=None):
     """The functional training model of an enhancer: noisy and clean spectrum, frame mask -> values of the loss's terms.
 
     Inputs: `noisy`, `clean` float32 `(batch, frames, bins, 2)`, `frame_mask` bool `(batch, frames)`. Output: float32
@@ -16,6 +16,7 @@ def objective_model(enhancer, objective, judge=None):
         enhancer: `enhancers.base.Enhancer`; its network is what is trained.
         objective: `losses.Objective`.
         judge: `judges.surrogate.QualityPredictor`, or what has its `score`, where a term asks for a score; frozen here.
+        judges: {name: likewise} of the judges that terms name themselves (`Objective.judges`).
     """
     import keras
     from keras import ops
@@ -44,19 +45,24 @@ def objective_model(enhancer, objective, judge=None):
         magnitudes = [transform(each) for each in (clean_wave, wave, noisy_wave)]
         return (*magnitudes[:2], mask(frame_mask, magnitudes[0])), magnitudes[2]
 
+    def score(name):
+        if name is None:
+            return (judge.score(enhanced, clean, frame_mask, enhancer.config),), None
+        return (judges[name].score(enhanced, clean, frame_mask, enhancer.config, f"judge_{list(judges).index(name)}"),), None
+
     hear = {"magnitude": magnitudes, "ear": ear,
             "spectrum": lambda: ((clean, enhanced["spectrum"], frame_mask), noisy),
             "wave": waves,
-            "score": lambda: ((judge.score(enhanced, clean, frame_mask, enhancer.config),), None)}
+            "score": score}
     made = {}
 
-    def heard(what):
-        if what not in made:
-            made[what] = hear[what]()
-        return made[what]
+    def heard(what, *of):
+        if (what, *of) not in made:
+            made[what, *of] = hear[what](*of)
+        return made[what, *of]
 
-    values = ops.stack([TermValue(term.function, name=f"term_{number}")(*heard(term.hears)) for number, term in enumerate(objective.terms)],
-                       axis=-1)
+    values = ops.stack([TermValue(term.function, name=f"term_{number}")(*heard(term.hears, *([term.judge] if term.hears == "score" else [])))
+                        for number, term in enumerate(objective.terms)], axis=-1)
     return keras.Model({"noisy": noisy, "clean": clean, "frame_mask": frame_mask}, values, name="objective")
 
 

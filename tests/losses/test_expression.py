@@ -51,6 +51,26 @@ def test_a_judges_term_needs_a_judge():
         losses.parse("mse:1,quality_linear:1", judge=False)
 
 
+def test_a_term_may_name_its_judge():
+    objective = losses.parse("hearing_nb[stopped]:1,quality[runs/dnsmos-net]:2,quality_linear[quality-net],quality", judge=True)
+    assert objective.judges == ["runs/dnsmos-net", "quality-net"] and objective.asks_judge
+    assert losses.parse(objective.text) == objective
+    assert not losses.parse("quality[quality-net]", judge=False).asks_judge
+    with pytest.raises(UserError, match="names no judge"):
+        losses.parse("quality[]:1")
+
+
+def test_each_judge_is_asked_for_its_own_score(system, batch):
+    keras.utils.set_random_seed(3)
+    judges = {name: QualityPredictor(models.build("quality_net", filters=[[2, 5]])) for name in ("one", "two")}
+    x, _ = objective_batch(batch)
+    values = np.asarray(objective_model(system, losses.parse("quality_linear[two],quality_linear[one]"), judges=judges)(x))
+    for column, name in ((1, "one"), (0, "two")):
+        alone = objective_model(system, losses.parse("quality_linear"), judges[name])(x)
+        np.testing.assert_allclose(values[:, column], np.asarray(alone)[:, 0], atol=1e-6)
+    assert not np.allclose(values[:, 0], values[:, 1])
+
+
 def test_si_sdr_is_the_metric_and_si_snr_that_without_means():
     clean = np.stack([speech_like(0.3, 1), speech_like(0.3, 2)])
     enhanced = 0.5 * clean + 0.05 * np.random.default_rng(0).standard_normal(clean.shape).astype(np.float32)
