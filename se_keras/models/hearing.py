@@ -51,7 +51,7 @@ class HearingFrontEnd(keras.layers.Layer):
         valid = ops.cast(frame_mask, "float32")[:, :, None, None]
         return maps * valid, unit_score(model.score(heard, frame_mask), self.band)[:, None]
 
-    def compute_output_shape(self, degraded_shape, *_):
+    def compute_output_shape(self, degraded_shape, clean_shape, frame_mask_shape):
         return (*degraded_shape[:2], bark.BANDS, MAPS), (degraded_shape[0], 1)
 
     def get_config(self):

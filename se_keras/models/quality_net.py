@@ -6,6 +6,8 @@ import keras
 from keras import ops
 
 from se_keras.errors import check_choice
+from se_keras.hearing import bark
+from se_keras.hearing.model import BANDS
 from se_keras.models.dft_conv import LargeKernelConv2D
 from se_keras.models.hearing import HearingFrontEnd
 from se_keras.models.layers import (
@@ -70,7 +72,10 @@ def quality_net(bins=257, filters=FILTERS, padding="valid", compression="log", b
     check_choice("spectral_norm", spectral_norm, ("all", "dense", "none", "operator"))
     check_choice("head", head, ("linear", "sigmoid"))
     check_choice("front_end", front_end, ("spectrogram", "hearing"))
+    check_choice("band", band, BANDS)
     ears = front_end == "hearing"
+    if ears:
+        check_choice("bins of a Quality-Net with ears", bins, (bark.BINS,))
     batch_normalization = {True: "input", False: "none"}.get(batch_normalization, batch_normalization)
     check_choice("batch_normalization", batch_normalization, ("none", "input", "utterance", "convolutions"))
     normalize_conv = {"all": SpectralNormalization, "operator": OperatorNormalization}.get(spectral_norm, _plain)
@@ -150,13 +155,13 @@ class StackPair(keras.layers.Layer):
 class Residual(keras.layers.Layer):
     """base + gain * more, both float32 `(batch, 1)`; the gain is learned from 0.1 on, so that little is added at first."""
 
-    def build(self, *_):
+    def build(self, base_shape, more_shape):
         self.gain = self.add_weight(shape=(), initializer=keras.initializers.Constant(0.1), name="gain")
 
     def call(self, base, more):
         return base + self.gain * more
 
-    def compute_output_shape(self, base_shape, _):
+    def compute_output_shape(self, base_shape, more_shape):
         return base_shape
 
 
