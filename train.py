@@ -48,7 +48,8 @@ def arguments(argv):
                           help="what decides which weights are best: true PESQ on validation mixtures, or the loss on all of them")
     enhancer.add_argument("--validation-rows", type=cli.positive_int, default=100, metavar="N",
                           help="validation mixtures that are scored each epoch")
-    enhancer.add_argument("--workers", type=cli.positive_int, default=None, help="scoring processes; one a core by default")
+    enhancer.add_argument("--workers", type=cli.positive_int, default=None,
+                          help="scoring processes, and threads that make batches; one a core by default")
     enhancer.add_argument("--crop", type=cli.from_zero, default=3.0, metavar="SECONDS",
                           help="train on random pieces of this length, another each epoch; 0 for whole utterances")
     enhancer.add_argument("--augment", nargs="?", const={}, type=cli.json_object, metavar="JSON",

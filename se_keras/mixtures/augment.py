@@ -30,7 +30,7 @@ class Augmentation:
         speed: slowest and fastest, as a factor; speech is resampled, so its pitch moves along.
         equaliser_db: standard deviation of a smooth random response, of speech and noise each their own.
         level_db: lowest and highest gain of the whole mixture and of its clean speech.
-        rooms: folder of impulse responses (data/prepare.py rooms), or None.
+        rooms: folder of impulse responses (data/rooms.py), or None.
         room: share of the mixtures that stand in a room, where there are any.
     """
 
@@ -62,7 +62,7 @@ class Augmentation:
                 raise UserError(f"augment: {name} is {settings[name]!r}; expected {expected} (its default: {known[name]!r})")
         made = cls(**values)
         if made.rooms is not None and not made.responses():
-            raise UserError(f"augment: rooms {made.rooms!r} holds no .wav; make some with data/prepare.py rooms")
+            raise UserError(f"augment: rooms {made.rooms!r} holds no .wav; make some with data/rooms.py")
         return made
 
     def responses(self):

@@ -53,6 +53,7 @@ class Feed:
         extra: {name: array over rows}, passed on with each batch (labels, say).
         augment: `augment.Augmentation`: each use of a row is drawn anew, by (seed, epoch, row); None for the rows as they are.
         multiple: frames are padded to a multiple of this, so that few shapes occur; None: `backend.frame_multiple`.
+        workers: batches that are made at a time, on threads (TensorFlow).
     """
 
     rows: list
@@ -63,6 +64,7 @@ class Feed:
     extra: dict = field(default_factory=dict)
     augment: Augmentation | None = None
     multiple: int | None = None
+    workers: int = 2
 
     @property
     def batches_per_epoch(self):
@@ -138,8 +140,8 @@ class Feed:
         for k in range(start, stop):
             yield self.batch(k)
 
-    def tf_dataset(self, start, stop, workers=2):
-        """Batches start .. stop - 1 as a tf.data.Dataset of dicts; `workers` batches are made at a time, in order."""
+    def tf_dataset(self, start, stop):
+        """Batches start .. stop - 1 as a tf.data.Dataset of dicts; `workers` of them are made at a time, in order."""
         import tensorflow as tf
 
         example = self.batch(start)
@@ -152,7 +154,7 @@ class Feed:
                 array.set_shape([None, None, *example[name].shape[2:]] if example[name].ndim > 1 else [None])
             return dict(zip(names, arrays, strict=True))
 
-        return tf.data.Dataset.range(start, stop).map(make, num_parallel_calls=workers, deterministic=True).prefetch(4)
+        return tf.data.Dataset.range(start, stop).map(make, num_parallel_calls=self.workers, deterministic=True).prefetch(4)
 
     def batches(self, start, stop):
         """Batches start .. stop - 1 as NumPy dicts, through tf.data under TensorFlow.

@@ -122,7 +122,7 @@ def test_a_room_keeps_the_direct_path_in_place(rows, tmp_path):
     ({"speed": [0, 1]}, r"expected \[slowest, fastest\] from 0.5 to 2"), ({"noise": 1}, "expected true or false"),
     ({"second_noise": 2}, "expected a share"), ({"level_db": "loud"}, "level_db is 'loud'"),
     ({"equaliser_db": -1}, "expected a number from 0 to 40"), ({"rooms": ""}, "expected a folder"), ({"room": True}, "expected a share"),
-    ({"rooms": "nowhere"}, "rooms 'nowhere' holds no .wav; make some with data/prepare.py rooms")])
+    ({"rooms": "nowhere"}, "rooms 'nowhere' holds no .wav; make some with data/rooms.py")])
 def test_what_is_no_setting(settings, message):
     with pytest.raises(UserError, match=message):
         Augmentation.checked(settings)
