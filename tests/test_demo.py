@@ -12,7 +12,7 @@ from conftest import ROOT, load_script, prepare
 import demo
 import finetune
 import train
-from se_keras import cli, models, pretrained
+from se_keras import cli, models
 
 COMMANDS = {"enhancer": (train, ["enhancer"]), "quality-net": (train, ["quality-net"]), "finetune": (finetune, [])}
 
@@ -50,9 +50,8 @@ def test_the_three_commands_of_a_preset_fit_together():
         assert len({enhancer.data, quality.data, tuned.data}) == 1 and len({enhancer.out, quality.out, tuned.out}) == 3
 
 
-@pytest.mark.parametrize("from_scratch", [False, True])
-def test_every_command_of_the_demo_parses(from_scratch, tmp_path):
-    for _, script, *arguments in demo.plan("data/demo", tmp_path, from_scratch):
+def test_every_command_of_the_demo_parses(tmp_path):
+    for _, script, *arguments in demo.plan("data/demo", tmp_path):
         assert (ROOT / script).is_file()
         module = {"train.py": train, "finetune.py": finetune, "test.py": load_script("test.py"), "data/prepare.py": prepare}[script]
         args = module.arguments(arguments)
@@ -86,35 +85,34 @@ def test_the_metricgan_presets_say_what_their_code_does(name, facts, weights):
     assert weights is None or sum(np.prod(weight.shape) for weight in quality.trainable_weights) == weights
 
 
-def test_going_on_and_from_scratch_have_runs_of_their_own(tmp_path):
-    """Both can be tried with one --out: they share the enhancer that was trained with MSE and nothing that differs."""
-    folders = [{argument for stage in demo.plan("data/demo", tmp_path, from_scratch) for argument in stage if str(tmp_path) in argument}
-               for from_scratch in (False, True)]
-    assert {path.rpartition("/")[2] for path in folders[0] & folders[1]} == {"blstm-mse", "validation"}
+def test_the_demo_starts_from_nothing(tmp_path):
+    """No weights but those that it has trained: every system and Quality-Net named is a run of its own."""
+    stages = demo.plan("data/demo", tmp_path)
+    assert not any("--start" in stage for stage in stages)
+    args = train.arguments(["quality-net", "--preset", "demo"])
+    assert args.start is None and args.model_args["front_end"] == "hearing"
+    assert {argument.rpartition("/")[2] for stage in stages for argument in stage if argument.startswith(str(tmp_path))} == {
+        "blstm-mse", "validation", "quality-net", "blstm-qnet", "report"}
 
 
-@pytest.mark.parametrize(("shipped", "arguments", "said"), [
-    (["quality-net"], [], ["--start quality-net", "--from-scratch trains it from nothing"]),
-    ([], [], ["weights/ holds no quality-net to go on from", "] train Quality-Net from nothing\n"]),
-    (["quality-net"], ["--from-scratch"], ["] train Quality-Net from nothing\n", "--out {out}/quality-net-from-scratch"])])
-def test_it_is_said_whence_quality_net_comes(shipped, arguments, said, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(pretrained, "names", lambda: shipped)
-    monkeypatch.setattr(demo, "run", lambda command: int("quality-net" in command))
-    assert demo.main(["--out", str(tmp_path), *arguments]) == 1
-    printed = capsys.readouterr().out
-    assert all(text.format(out=tmp_path) in printed for text in said)
-
-
-def summary(noisy, mse, tuned):
-    averages = {system: {"mean": value} for system, value in (("noisy", noisy), ("blstm-mse", mse), ("blstm-qnet", tuned))}
-    return {"systems": list(averages), "averages": {"pesq_raw": averages, "pesq_wb": averages}}
+def summary(noisy, mse, tuned, stoi=(0.80, 0.80)):
+    pesq = {system: {"mean": value} for system, value in (("noisy", noisy), ("blstm-mse", mse), ("blstm-qnet", tuned))}
+    return {"systems": list(pesq), "averages": {"pesq_raw": pesq, "pesq_wb": pesq, "stoi": {
+        system: {"mean": value} for system, value in zip(("blstm-mse", "blstm-qnet"), stoi, strict=True)}}}
 
 
 def test_verdict():
     assert demo.verdict(summary(2.0, 2.3, 2.4)).count("PESQ raw: as expected, Quality-Net > MSE > noisy (blstm-qnet 2.400,") == 1
     for ending in ((2.0, 2.3, 2.3), (2.0, 2.3, 2.2), (2.4, 2.3, 2.5)):
         lines = demo.verdict(summary(*ending)).splitlines()
-        assert len(lines) == 2 and all("NOT as expected, Quality-Net > MSE > noisy does not hold in this run" in line for line in lines)
+        assert len(lines) == 3 and all("NOT as expected, Quality-Net > MSE > noisy does not hold in this run" in line for line in lines[:2])
+
+
+@pytest.mark.parametrize(("tuned", "said"), [
+    (0.796, "STOI: held, Quality-Net at most 0.005 below MSE (blstm-qnet 0.796, blstm-mse 0.800)"),
+    (0.794, "STOI: NOT held, Quality-Net more than 0.005 below MSE (blstm-qnet 0.794, blstm-mse 0.800)")])
+def test_verdict_on_stoi(tuned, said):
+    assert demo.verdict(summary(2.0, 2.3, 2.4, (0.800, tuned))).splitlines()[2] == said
 
 
 def test_a_step_that_fails_stops_the_demo(tmp_path, monkeypatch, capsys):
@@ -129,4 +127,4 @@ def test_a_step_that_fails_stops_the_demo(tmp_path, monkeypatch, capsys):
 
 def test_the_scripts_are_found_from_anywhere(tmp_path):
     done = subprocess.run([sys.executable, ROOT / "demo.py", "--help"], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert "--from-scratch" in done.stdout
+    assert "in eight minutes on two cores" in done.stdout
