@@ -11,8 +11,7 @@ import re
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
 import pandas as pd
 
@@ -21,6 +20,7 @@ from se_keras.mixtures import manifest
 from se_keras.report import figures
 from se_keras.signals import mixing
 
+HERE = Path(__file__).resolve().parent
 UTTERANCE = "533-1066-0004-0000_baby_cry_-6dB"
 
 
@@ -50,7 +50,8 @@ def main(argv=None):
     parser.add_argument("--data", metavar="DIR", help="the data folder of docs/results.md")
     parser.add_argument("--out", metavar="FOLDER", default=HERE, type=Path, help="folder for the figures")
     given = parser.parse_args(argv)
-    drawn = [figures.quality_net_learning_curve(pd.read_csv(HERE / "quality_net_history.csv"), given.out / "quality_net_learning_curve.png"),
+    history = pd.read_csv(HERE / "quality_net_history.csv")
+    drawn = [figures.quality_net_learning_curve(history, given.out / "quality_net_learning_curve.png"),
              figures.beside_the_letter(ours(), given.out / "beside_the_letter.png")]
     if given.data:
         drawn.append(spectrograms(given.data, given.out / "spectrograms.png"))

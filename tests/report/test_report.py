@@ -430,7 +430,8 @@ def test_quality_net_learning_curve_has_errors_above_and_correlations_below(tmp_
 def test_the_letters_table_stands_beside_ours(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(figures, "_save", lambda figure, path: seen.append(figure))
-    figures.beside_the_letter({"blstm-mse": {"PESQ (raw P.862)": 2.4, "STOI": 0.7}, "mine": {"PESQ (raw P.862)": 9, "STOI": 9}}, tmp_path / "a.png")
+    averages = {"blstm-mse": {"PESQ (raw P.862)": 2.4, "STOI": 0.7}, "mine": {"PESQ (raw P.862)": 9, "STOI": 9}}
+    figures.beside_the_letter(averages, tmp_path / "a.png")
     pesq, stoi = seen[0].axes
     assert [bar.get_height() for bar in pesq.patches] == [2.467, 2.4] and [bar.get_height() for bar in stoi.patches] == [0.852, 0.7]
     assert [label.get_text() for label in pesq.get_xticklabels()] == ["BLSTM\n(MSE)"]
