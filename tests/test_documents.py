@@ -4,6 +4,7 @@ import argparse
 import re
 import shlex
 
+import pandas as pd
 import pytest
 from conftest import ROOT, load_script
 
@@ -41,6 +42,19 @@ def test_paragraphs_and_items_have_four_lines_at_most(path):
         if current == 5:
             long.append(number)
     assert long == []
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_strings_of_numbers_are_tables(path):
+    """A paragraph or an item holds at most ten numbers, those in code, links and addresses aside."""
+    paragraphs = [""]
+    for _, line in prose(path):
+        if not line.strip() or line.startswith(("|", "#", "!")) or re.match(r"\s*([-*]|\d+\.) ", line):
+            paragraphs.append("")
+        if not line.startswith(("|", "#", "!")):
+            paragraphs[-1] += line + " "
+    plain = [re.sub(r"`[^`]*`|\]\([^)]*\)|https?://\S+", "", paragraph) for paragraph in paragraphs]
+    assert [paragraph for paragraph in plain if len(re.findall(r"(?<![\w.])[-+]?\d[\d,]*\.?\d*", paragraph)) > 10] == []
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
@@ -85,3 +99,18 @@ def test_flags_of_commands_are_flags(path, monkeypatch):
         words = shlex.split(re.sub(r"\s#.*", "", rest), comments=False)
         used = {word.split("=")[0] for word in words if re.match(r"--[a-z]", word)}
         assert used <= flags(script, words, monkeypatch) | {"--help"}, (script, rest)
+
+
+def test_figures_that_need_no_run_are_drawn_anew(tmp_path, capsys):
+    """docs/figures/draw.py, and the curve that was read off a figure agrees with what docs/trials.md says of it."""
+    draw = load_script("docs/figures/draw.py")
+    draw.main(["--out", str(tmp_path)])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["beside_the_letter.png", "quality_net_learning_curve.png"]
+    assert "beside_the_letter.png" in capsys.readouterr().out
+    assert draw.ours()["blstm-qnet"] == {"PESQ (raw P.862)": 2.493, "STOI": 0.816, "PESQ (wb, P.862.2)": 1.698, "SI-SDR (dB)": 9.19}
+    history = pd.read_csv(draw.HERE / "quality_net_history.csv").set_index("update")
+    known = {0: (0.872, 0.845, 0.873, 0.324), 1000: (0.884, 0.816, 0.890, 0.346), 4000: (0.917, 0.857, 0.924, 0.261),
+             6000: (0.925, 0.882, 0.931, 0.262)}
+    columns = ["valid_lcc", "valid_lcc_noisy", "valid_lcc_enhanced", "valid_rmse"]
+    for update, values in known.items():
+        assert history.loc[update, columns].tolist() == pytest.approx(values, abs=0.0015)

@@ -26,9 +26,12 @@ _STYLE = {"axes.spines.top": False, "axes.spines.right": False, "axes.grid": Tru
           "axes.axisbelow": True, "axes.titlesize": 11, "axes.labelsize": 10, "legend.fontsize": 9, "legend.frameon": False,
           "figure.dpi": 100, "savefig.dpi": 150}
 _PESQ = LABELS["pesq_raw"]
-# Fu, Liao and Tsao, "Learning with learned loss function", IEEE SPL 27 (2020): raw PESQ on their TIMIT test set, mean over five SNRs. The
+# Fu, Liao and Tsao, "Learning with learned loss function", IEEE SPL 27 (2020), Table I: their TIMIT test set, mean over five SNRs. The
 # curves of their Fig. 2 and 5 are drawn on validation data, and their values are printed nowhere.
-LETTER_TEST_PESQ = {"BLSTM (MSE), test": 2.467, "BLSTM (Quality-Net), test": 2.569}
+LETTER_TABLE_I = {"noisy": (1.995, 0.800), "DNN (MSE)": (2.221, 0.759), "BLSTM (MSE)": (2.467, 0.852),
+                  "BLSTM (Quality-Net)": (2.569, 0.848)}  # raw PESQ, STOI
+LETTER_TEST_PESQ = {f"{system}, test": LETTER_TABLE_I[system][0] for system in ("BLSTM (MSE)", "BLSTM (Quality-Net)")}
+_LETTER_NAMES = {"noisy": "noisy", "dnn-mse": "DNN (MSE)", "blstm-mse": "BLSTM (MSE)", "blstm-qnet": "BLSTM (Quality-Net)"}
 _ITERATION = "Iteration (updates of the enhancer)"
 
 
@@ -316,6 +319,29 @@ def gain_bars(scores, path, metric="pesq_raw", baseline="noisy", colours=None):
             panel.set(xlabel="SNR" if column == "snr" else "Noise type")
         np.atleast_1d(axes)[0].set_ylabel(f"Gain in {LABELS.get(metric, metric)}\nover {baseline}")
         figure.legend(*np.atleast_1d(axes)[0].get_legend_handles_labels(), loc="outside upper center", ncols=min(4, len(systems)))
+        return _save(figure, path)
+
+
+def beside_the_letter(averages, path, names=None):
+    """Raw PESQ and STOI of the letter's Table I beside ours. The corpora differ (theirs is TIMIT), so gains compare, levels do not.
+
+    Args:
+        averages: {system: {label of a metric (`tables.LABELS`): mean over the test set}}.
+        path: of the PNG.
+        names: {our system: system of `LETTER_TABLE_I`}; by default those of the shipped models.
+    """
+    names = {ours: theirs for ours, theirs in (names or _LETTER_NAMES).items() if ours in averages}
+    with matplotlib.rc_context({**_STYLE, "axes.grid.axis": "y"}):
+        figure, panels = _figure(9.0, 3.6, columns=2)
+        for place, (panel, metric) in enumerate(zip(panels, ("pesq_raw", "stoi"), strict=True)):
+            sides = (("the letter, TIMIT", [LETTER_TABLE_I[theirs][place] for theirs in names.values()], _FIXED["noisy"], -0.2),
+                     ("here", [averages[ours][LABELS[metric]] for ours in names], _COLOURS[0], 0.2))
+            for said, values, colour, shift in sides:
+                bars = panel.bar(np.arange(len(names)) + shift, values, 0.37, color=colour, label=said)
+                panel.bar_label(bars, fmt="%.3f", fontsize=8, padding=1)
+            panel.set_xticks(np.arange(len(names)), [theirs.replace(" (", "\n(") for theirs in names.values()])
+            panel.set(ylabel=LABELS[metric], ylim=(0, (3.2, 1.05)[place]))
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
         return _save(figure, path)
 
 

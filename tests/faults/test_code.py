@@ -9,10 +9,11 @@ import time
 
 import numpy as np
 import pytest
-from conftest import FINETUNE, ROOT, load_script, refused
+from conftest import ENHANCER, FINETUNE, QUALITY_NET, ROOT, load_script, refused
 
 import finetune
 import score
+import train
 from se_keras import files, metrics, pretrained
 from se_keras.errors import UserError
 
@@ -47,6 +48,10 @@ def test_a_cards_function_is_not_imported(hostile, trained, capsys):
     pair = ["--degraded", str(trained / "noisy.wav"), "--reference", str(trained / "clean.wav")]
     assert score.main([*pair, "--quality-net", "evil-net"]) == 0
     assert "is predicted, and not measured: evil_of_a_card:f[0,1]: only a model's card names this function" in capsys.readouterr().err
+    assert "--trust-card" in refused(capsys, train, "quality-net", "--enhancer", trained / "mse", "--start", "evil-net",
+                                     "--data", trained / "data", "--out", "out", *QUALITY_NET[2:])
+    train.main(["enhancer", *ENHANCER, "--epochs", "1", "--validation-rows", "1", "--workers", "1", "--loss", "mse:1,quality:1",
+                "--quality-net", "evil-net", "--data", str(trained / "data"), "--out", "judged"])  # asks the network, and no function
     assert not (hostile / "mark").exists()
 
 

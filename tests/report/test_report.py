@@ -384,6 +384,7 @@ FIGURES = {
         {"frozen": ([0, 350, 700], [2.3, 2.8, 2.95], [2.3, 2.4, 2.2]), "replay": ([0, 350, 700], [2.3, None, 2.8], [2.3, 2.6, 2.7])}, path),
     "fig5-gaps": lambda path: figures.predicted_and_true_by_iteration([0, 5, 10], [2.3, 2.5, 2.6], [2.3, None, 2.4], path, best=10),
     "spectrograms": lambda path: figures.spectrograms(WAVES, path, title="one"),
+    "letter": lambda path: figures.beside_the_letter({"noisy": {"PESQ (raw P.862)": 2.1, "STOI": 0.8}}, path),
     "gain": lambda path: figures.gain_bars(make_scores(), path),
     "gain-no-snr": lambda path: figures.gain_bars(make_scores().assign(snr_db=np.nan), path, metric="stoi"),
 }
@@ -424,6 +425,16 @@ def test_quality_net_learning_curve_has_errors_above_and_correlations_below(tmp_
     assert [line.get_label() for line in correlations.lines] == [
         *(f"{name}, {said}" for name in ("LCC", "SRCC") for said in speech), "LCC of changes of a mask"]
     assert correlations.lines[0].get_xdata().tolist() == [500, 1000] and correlations.get_xlabel() == "Updates"
+
+
+def test_the_letters_table_stands_beside_ours(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(figures, "_save", lambda figure, path: seen.append(figure))
+    averages = {"blstm-mse": {"PESQ (raw P.862)": 2.4, "STOI": 0.7}, "mine": {"PESQ (raw P.862)": 9, "STOI": 9}}
+    figures.beside_the_letter(averages, tmp_path / "a.png")
+    pesq, stoi = seen[0].axes
+    assert [bar.get_height() for bar in pesq.patches] == [2.467, 2.4] and [bar.get_height() for bar in stoi.patches] == [0.852, 0.7]
+    assert [label.get_text() for label in pesq.get_xticklabels()] == ["BLSTM\n(MSE)"]
 
 
 def test_the_letters_values_stand_beside_ours(tmp_path, monkeypatch):
