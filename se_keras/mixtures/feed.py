@@ -148,8 +148,12 @@ class Feed:
         names = list(example)
         types = [tf.as_dtype(example[name].dtype) for name in names]
 
+        def values(k):
+            batch = self.batch(k)
+            return [batch[name] for name in names]
+
         def make(k):
-            arrays = tf.numpy_function(lambda k: [self.batch(k)[name] for name in names], [k], types, stateful=False)
+            arrays = tf.numpy_function(values, [k], types, stateful=False)
             for name, array in zip(names, arrays, strict=True):
                 array.set_shape([None, None, *example[name].shape[2:]] if example[name].ndim > 1 else [None])
             return dict(zip(names, arrays, strict=True))

@@ -130,6 +130,13 @@ def test_tf_data_gives_the_numpy_batches_in_order(rows, start, stop):
             assert_equal(a, b)
 
 
+def test_tf_data_makes_each_batch_once(rows, monkeypatch):
+    made, pairs = [], Feed._pairs
+    monkeypatch.setattr(Feed, "_pairs", lambda self, k: made.append(int(k)) or pairs(self, k))
+    list(feed(rows).tf_dataset(0, 3))
+    assert sorted(made) == [0, 0, 1, 2]  # and the first before, for its names and shapes
+
+
 def test_tf_data_knows_the_shapes(rows):
     spec = feed(rows).tf_dataset(0, 3).element_spec
     assert {name: tuple(value.shape) for name, value in spec.items()} == {
