@@ -8,6 +8,8 @@ examples:
       the table of the README on the demo's test set; runs/report holds scores.csv, summary.json, table.md and figures/
   python test.py --data data/demo --systems noisy runs/mse runs/finetuned --out runs/quick --limit 200 --quality-net quality-net
       two runs of one's own on 200 test mixtures, and how well Quality-Net predicts their PESQ
+  python test.py --data data/demo --systems noisy blstm-mse blstm-qnet --out runs/judged --judges hearing_nb hearing_wb quality-net
+      how well each judge follows the truth, and the change from the first system that is not noisy
 
 Paired tests: the last system against the one before it, every later trained system against the first, and all against noisy.
 """
@@ -15,14 +17,14 @@ Paired tests: the last system against the one before it, every later trained sys
 import itertools
 from pathlib import Path
 
-from se_keras import cli, files, metrics
+from se_keras import cli, files, metrics, pretrained
 from se_keras.errors import UserError
 from se_keras.mixtures import manifest
 
 UNTRAINED = ("noisy", "wiener")
 
 
-def distinct_names(names, given):
+def distinct_names(names, given, flag="--systems"):
     """Names that differ: systems that share one are called by the end of their path, as long as it takes to tell them apart.
 
     Raises:
@@ -31,7 +33,7 @@ def distinct_names(names, given):
     paths = [Path(one.removesuffix(".weights.h5").removesuffix(".json")).resolve().parts for one in given]
     if len(set(paths)) < len(paths):
         twice = next(one for one, path in zip(given, paths, strict=True) if paths.count(path) > 1)
-        raise UserError(f"--systems: {twice} is listed twice; list each system once")
+        raise UserError(f"{flag}: {twice} is listed twice; list each once")
     length, labels = 0, names
     while len(set(labels)) < len(labels):
         length += 1
@@ -60,6 +62,8 @@ def arguments(argv):
     parser.add_argument("--metrics", nargs="+", default=list(metrics.DEFAULT), metavar="METRIC",
                         help="of " + ", ".join(metrics.NAMES) + "; or functions of your own, package.module:function[lowest,highest]")
     parser.add_argument("--quality-net", metavar="NAME|RUN", help="what this Quality-Net predicts, beside the truth")
+    parser.add_argument("--judges", nargs="+", default=[], metavar="NAME|RUN",
+                        help=f"Quality-Nets, or {', '.join(pretrained.BUILT_IN)}: how well each follows the truth, and its changes")
     parser.add_argument("--workers", type=cli.positive_int, metavar="N", help="processes that score; one a core where not given")
     parser.add_argument("--on-error", choices=("row", "fail"), default="row",
                         help="what a metric refuses (silence, under a quarter second): a row with its reason, or stop")
@@ -79,19 +83,22 @@ def main(argv=None):
         raise UserError(f"--data: there is no folder {data}; make one with data/prepare.py (python data/prepare.py --help)")
     every = manifest.read(data / f"{args.split}.jsonl")
 
-    from se_keras import pretrained, report
+    pretrained.trust_cards(args.trust_card)
+    pretrained.check_judges(args.judges)
+    from se_keras import report
     from se_keras.report import tables
     from se_keras.scoring import evaluation, scores
     from se_keras.signals import mixing  # after the cheap checks: these take a moment
 
-    pretrained.trust_cards(args.trust_card)
     systems = [pretrained.load_system(name) for name in args.systems]
     for system, name in zip(systems, distinct_names([system.name for system in systems], args.systems), strict=True):
         system.name = name
     same = [(one.name, other.name) for one, other in itertools.combinations(systems, 2) if one.fingerprint == other.fingerprint]
     predictor = pretrained.load_quality_net(args.quality_net) if args.quality_net else None
-    if predictor:
-        chosen = [metrics.get(name) for name in dict.fromkeys([*args.metrics, *predictor.target.metrics])]
+    judges = dict(zip(distinct_names([pretrained.read_card(name)["name"] for name in args.judges], args.judges, "--judges"),
+                      [pretrained.load_quality_net(name) for name in args.judges], strict=True))
+    asked = [*([predictor] if predictor else []), *judges.values()]
+    chosen = [metrics.get(name) for name in dict.fromkeys([*args.metrics, *(name for each in asked for name in each.target.metrics)])]
     rows = evaluation.subset(every, args.limit)
     for row in rows:
         mixing.check_gain(row)
@@ -100,7 +107,7 @@ def main(argv=None):
     part = f", a subset: {len(rows):,} of {len(every):,} utterances, each SNR and noise type in its share"
     note = f"Scored on {data / args.split}.jsonl{part if len(rows) < len(every) else ''}."
     with scores.Scorer([metric.name for metric in chosen], data / "scores", args.workers, args.on_error) as scorer:
-        table = evaluation.evaluate(rows, systems, scorer, out / "scores.csv", args.batch, predictor)
+        table = evaluation.evaluate(rows, systems, scorer, out / "scores.csv", args.batch, predictor, judges=judges)
 
     shown = [system for system in systems if system.name != "noisy"][-2:]  # beside clean and noisy, in the spectrograms
     baseline = "noisy" if "noisy" in args.systems else systems[0].name
@@ -114,6 +121,7 @@ def main(argv=None):
     about = {metric.name: {"scale": metric.scale, "range": list(metric.range), "higher_is_better": metric.higher_is_better,
                            "version": metric.version} for metric in chosen}
     summary = report.write(table, out, comparisons([system.name for system in systems]), about, pictured, note, same_weights=same,
+                           judged={name: judge.target.label for name, judge in judges.items()},
                            **({"target": predictor.target.label} if predictor else {}))
     print(tables.terminal(summary))
     print(f"report: {out}")

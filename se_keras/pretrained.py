@@ -1,5 +1,6 @@
 """Weights by name: the shipped ones under weights/, and those of a run folder."""
 
+import copy
 import hashlib
 import json
 import math
@@ -19,6 +20,9 @@ DEFAULT_QUALITY_NET = "quality-net"
 BALANCED_QUALITY_NET = "quality-net-balanced"  # goes on from the one that DEFAULT_ENHANCER was trained through
 INPUTS = ("mask", "wave", "peak")  # what a Quality-Net may have learned to see of enhanced speech
 DEFAULT_NON_INTRUSIVE = "quality-net-2018"
+BUILT_IN = {  # judges that have nothing to learn, and so no files: the hearing model, narrow and wide band
+    f"hearing_{band}": {"network": "hearing", "arguments": {"band": band}, "stft": {}, "representation": "mask", "name": f"hearing_{band}",
+                        "target": targets.parse(target).to_config()} for band, target in (("nb", "pesq_raw"), ("wb", "pesq_wb"))}
 
 
 def names():
@@ -64,6 +68,10 @@ def read_card(name, network=None):
     Raises:
         UserError: an unknown name, a damaged card, or another kind of network.
     """
+    if name in BUILT_IN:
+        card = copy.deepcopy(BUILT_IN[name])
+        _check_kind(name, card, network)
+        return card
     card_path, weights_path = find(name)
     try:
         card = json.loads(card_path.read_text(encoding="utf-8"))
@@ -83,17 +91,23 @@ def read_card(name, network=None):
         models.with_bins(card["arguments"], Stft.checked(card["stft"]))
     except UserError as error:
         raise UserError(f"{card_path}: {error}") from None
-    kinds = (network,) if isinstance(network, str) else network
-    if kinds is not None and card["network"] not in kinds:
-        raise UserError(f"{name} is a {card['network']}; a {kinds[0]} is expected here")
+    _check_kind(name, card, network)
     card.setdefault("name", Path(name).name.removesuffix(".weights.h5").removesuffix(".json"))
     if weights_path.name == LAST:
         card["name"] += " (last)"
     return card
 
 
+def _check_kind(name, card, network):
+    kinds = (network,) if isinstance(network, str) else network
+    if kinds is not None and card["network"] not in kinds:
+        raise UserError(f"{name} is a {card['network']}; a {kinds[0]} is expected here")
+
+
 def sha256(name):
-    """sha256 (hex) of a model's weights file; names as `find`."""
+    """sha256 (hex) of a model's weights file; names as `find`. Of one without weights, of its name."""
+    if name in BUILT_IN:
+        return hashlib.sha256(name.encode()).hexdigest()
     return hashlib.sha256(find(name)[1].read_bytes()).hexdigest()
 
 
@@ -112,7 +126,10 @@ def load(name, **overrides):
         UserError: an unknown name, a file that is no weights file, a checksum that differs from the card's, or weights of another
             architecture.
     """
-    card, (_, weights) = read_card(name), find(name)
+    card = read_card(name)
+    if name in BUILT_IN:
+        return models.build(card["network"], **{**card["arguments"], **overrides}), card
+    weights = find(name)[1]
     if "sha256" in card and (found := sha256(name)) != card["sha256"]:
         raise UserError(f"{weights}: sha256 is {found[:12]}..., the card says {card['sha256'][:12]}...; the file is damaged or is "
                         "not the card's; restore it")

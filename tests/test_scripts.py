@@ -14,7 +14,7 @@ from conftest import ENHANCER, FINETUNE, PREPARE, QUALITY_NET, ROOT, load_script
 import finetune
 import score
 import train
-from se_keras import pretrained
+from se_keras import metrics, pretrained
 from se_keras.errors import UserError
 from se_keras.models.quality_net import PYTORCH_QNET
 from se_keras.signals.stft import Stft
@@ -151,6 +151,34 @@ def test_the_report(root, said):
     assert "tuned - mse" in said["test"] and f"report: {root / 'report'}" in said["test"]
     assert {path.name for path in (root / "report" / "figures").iterdir()} == {"labels.png", "predicted.png", "gain.png",
                                                                              "spectrograms.png", "spectrograms_hard.png"}
+
+
+def test_judges_are_judged(root, tmp_path, capsys):
+    """The hearing model, which has no weights, beside a trained Quality-Net; what they predict is measured though nobody asked."""
+    load_script("test.py").main(list(map(str, ["--data", root / "data", "--systems", "noisy", root / "mse", root / "tuned", "--metrics", "si_sdr",
+                             "--judges", "hearing_nb", "hearing_wb", root / "quality-net", "--out", tmp_path / "report", "--workers", 2])))
+    summary = json.loads((tmp_path / "report" / "summary.json").read_text())
+    judged = summary["judges"]
+    assert list(judged) == ["hearing_nb", "hearing_wb", "quality-net"] and set(summary["averages"]) == {"si_sdr", "pesq_raw", "pesq_wb"}
+    assert judged["hearing_wb"]["target"] == metrics.label("pesq_wb") and judged["hearing_nb"]["baseline"] == "mse"
+    scores = pd.read_csv(tmp_path / "report" / "scores.csv")
+    assert (scores["true[hearing_nb]"] - scores["pesq_raw"]).abs().max() < 1e-5
+    assert judged["hearing_nb"]["systems"]["noisy"]["lcc"] > 0.8 and judged["hearing_nb"]["all"]["rmse"] < 0.6
+    assert "LCC of the change" in capsys.readouterr().out and (tmp_path / "report" / "figures" / "judges.png").is_file()
+
+
+def test_the_hearing_model_is_a_frozen_judge(root, tmp_path, capsys):
+    tune = ["--data", root / "data", "--enhancer", root / "mse", "--quality-net", "hearing_nb", "--out", tmp_path / "tuned", *FINETUNE]
+    finetune.main(list(map(str, tune)))
+    history = pd.read_csv(tmp_path / "tuned" / "history.csv")
+    assert history["predicted"].notna().all() and json.loads((tmp_path / "tuned" / "config.json").read_text())["weights"]["hearing_nb"]
+    for arguments, message in ((["--update", "replay"], "hearing_nb is a hearing; a quality_net is expected here"),
+                               (["--loss", "quality[runs/nowhere]:1"], "no run with weights|no such model")):
+        with pytest.raises(UserError, match=message):
+            finetune.main(list(map(str, [*tune, "--out", tmp_path / "other", *arguments])))
+    with pytest.raises(UserError, match="known: quality_net, quality_net_2018"):
+        train.main(list(map(str, ["quality-net", "--data", root / "data", "--enhancer", root / "mse", "--model", "hearing",
+                                  "--out", tmp_path / "judge"])))
 
 
 def test_a_run_is_shipped_with_its_card(root, tmp_path, monkeypatch, capsys):

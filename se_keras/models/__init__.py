@@ -8,7 +8,8 @@ from se_keras.errors import UserError, check_choice
 
 # Each enhancer network with its family (`enhancers.FAMILIES`): what its output means. A new one is a line here, a file and a test.
 ENHANCERS = {"blstm": "magnitude_mask", "dnn": "magnitude_mask"}
-QUALITY_NETWORKS = ("quality_net", "quality_net_2018")  # degraded and, the first, clean magnitude -> score
+TRAINED_QUALITY_NETWORKS = ("quality_net", "quality_net_2018")  # degraded and, the first, clean magnitude -> score
+QUALITY_NETWORKS = (*TRAINED_QUALITY_NETWORKS, "hearing")  # the last has nothing to learn
 _registered = {}  # name: builder, of `register`
 
 

@@ -77,7 +77,7 @@ def check(args):
     if not args.enhancer:
         print("no --enhancer: Quality-Net will know noisy and clean speech only, and will be a poor judge of enhanced speech")
         args.perturbed, args.siblings = 0, 1
-    check_choice("--model", args.model, models.QUALITY_NETWORKS)
+    check_choice("--model", args.model, models.TRAINED_QUALITY_NETWORKS)
     target = targets.parse("pesq_raw" if args.target is None else args.target)
     if args.model == "quality_net_2018":
         if target.text != "pesq_raw" or args.input not in (None, "peak"):

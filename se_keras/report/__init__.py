@@ -2,14 +2,16 @@
 
 from pathlib import Path
 
-from se_keras import files
-from se_keras.report import tables
+import numpy as np
 
-FIGURES = ("labels.png", "predicted.png", "gain.png", "spectrograms.png", "spectrograms_hard.png")
+from se_keras import files
+from se_keras.report import judges, tables
+
+FIGURES = ("labels.png", "predicted.png", "gain.png", "judges.png", "spectrograms.png", "spectrograms_hard.png")
 
 
 def write(scores, folder, comparisons=(), about=None, pictured=None, note="", seed=0, target=tables.LABELS["pesq_raw"],
-          same_weights=()):
+          same_weights=(), judged=None):
     """Write REPORT/summary.json, table.md and figures/; what an earlier report left there is replaced.
 
     Args:
@@ -23,6 +25,7 @@ def write(scores, folder, comparisons=(), about=None, pictured=None, note="", se
         seed: of the bootstrap.
         target: what Quality-Net predicts, in words.
         same_weights: pairs of systems that are known to be one and the same.
+        judged: {judge: its target in words} of the rows' judges.
 
     Returns:
         The summary.
@@ -31,7 +34,7 @@ def write(scores, folder, comparisons=(), about=None, pictured=None, note="", se
 
     folder = Path(folder)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
-    summary = tables.summarise(scores, comparisons, about, note, seed, target, same_weights)
+    summary = tables.summarise(scores, comparisons, about, note, seed, target, same_weights, judged)
     files.write_json(folder / "summary.json", summary)
     files.write_text(folder / "table.md", tables.markdown(summary))
 
@@ -49,6 +52,10 @@ def write(scores, folder, comparisons=(), about=None, pictured=None, note="", se
         odd = tables.contradictory(scores)
         odd = {name: odd[by_system[name].index].to_numpy() for name in pairs}
         figures.predicted_against_true(pairs, paths["predicted.png"], colours, label=target, contradictory=odd)
+    if judged:
+        pairs = {name: [scores[column] for column in judges.columns(name)] for name in judged}
+        figures.judges({name: pair for name, pair in pairs.items() if np.isfinite(pair[0]).any()}, scores["system"], paths["judges.png"],
+                       colours, judged)
     if "noisy" in by_system and len(by_system) > 1 and summary["averages"][metric]["noisy"]["utterances"]:
         figures.gain_bars(scores, paths["gain.png"], metric, colours=colours)
     for name, (title, waves) in zip(("spectrograms.png", "spectrograms_hard.png"), (pictured or {}).items(), strict=False):

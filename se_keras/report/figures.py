@@ -102,6 +102,37 @@ def predicted_against_true(pairs, path, colours=None, max_points=4000, label=_PE
         return _save(figure, path)
 
 
+def judges(pairs, systems, path, colours=None, labels=None, max_points=4000):
+    """Scatter of predicted over true scores, one panel a judge, every system in its colour: who hears what?
+
+    Args:
+        pairs: {judge: (true `(n,)`, predicted `(n,)`)}; pairs with a missing value are left out.
+        systems: `(n,)`, which system each pair is of.
+        path: of the PNG.
+        colours: `palette` of the report.
+        labels: {judge: the score that it predicts, with its unit}.
+        max_points: points drawn a panel, evenly spaced in the order given; the numbers are of all.
+    """
+    systems = np.asarray(systems).astype(str)
+    names = list(dict.fromkeys(systems))
+    colours = colours or palette(names)
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _figure(3.7 * len(pairs) + 0.4, 4.3, columns=len(pairs))
+        for panel, (judge, pair) in zip(np.atleast_1d(axes), pairs.items(), strict=True):
+            true, predicted = (np.asarray(values, dtype=float) for values in pair)
+            limits = (_finite(np.concatenate([true, predicted])).min() - 0.1, _finite(np.concatenate([true, predicted])).max() + 0.1)
+            panel.plot(limits, limits, color="black", linewidth=0.8, linestyle="--")
+            drawn = np.arange(len(true)) % max(1, len(true) // max_points) == 0
+            for name in names:
+                chosen = drawn & (systems == name)
+                panel.scatter(true[chosen], predicted[chosen], s=7, alpha=0.35, linewidths=0, color=colours[name], label=name)
+            panel.text(0.97, 0.03, _agreement(agreement(true, predicted)), transform=panel.transAxes, ha="right", va="bottom", fontsize=8)
+            label = (labels or {}).get(judge, "score")
+            panel.set(xlim=limits, ylim=limits, box_aspect=1, title=judge, xlabel=_wrap(f"True {label}"), ylabel=_wrap(f"Predicted {label}"))
+        np.atleast_1d(axes)[0].legend(loc="upper left", markerscale=3)
+        return _save(figure, path)
+
+
 def _agreement(numbers):
     return f"LCC {numbers['lcc']:.3f}\nSRCC {numbers['srcc']:.3f}\nRMSE {numbers['rmse']:.3f}\nn = {numbers['count']:,}"
 

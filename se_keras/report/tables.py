@@ -10,6 +10,7 @@ from tabulate import tabulate
 from se_keras import metrics
 from se_keras.errors import UserError
 from se_keras.metrics import pesq
+from se_keras.report import judges
 from se_keras.report.statistics import agreement, cluster_bootstrap, paired_test
 
 LABELS = {name: metrics.label(name) for name in metrics.NAMES} | {
@@ -44,7 +45,8 @@ def read_scores(path):
 
 def metric_names(scores):
     """The metrics among the columns of score rows, in their order there."""
-    return [name for name in scores.columns if name not in (*_TEXT, "snr_db", "target", "predicted")]
+    known = (*_TEXT, "snr_db", "target", "predicted")
+    return [name for name in scores.columns if name not in known and not judges.is_column(name)]
 
 
 def paired(scores, metric):
@@ -96,7 +98,7 @@ def snr_labels(snr_db):
     return [f"{value + 0.0:g} dB" if np.isfinite(value) else "" for value in snr_db]
 
 
-def summarise(scores, comparisons=(), about=None, note="", seed=0, target=LABELS["pesq_raw"], same_weights=()):
+def summarise(scores, comparisons=(), about=None, note="", seed=0, target=LABELS["pesq_raw"], same_weights=(), judged=None):
     """Averages, intervals, paired tests and counts, ready for JSON (what is unknown is None).
 
     Args:
@@ -107,6 +109,7 @@ def summarise(scores, comparisons=(), about=None, note="", seed=0, target=LABELS
         seed: of the bootstrap and of the permutations.
         target: what Quality-Net predicts, in words.
         same_weights: pairs of systems that are known to be one and the same.
+        judged: {judge: its target in words}, of those that have columns in the rows.
 
     Returns:
         dict with note, systems, utterances, clean_utterances, speakers, snrs, metrics (`about`), target,
@@ -114,6 +117,7 @@ def summarise(scores, comparisons=(), about=None, note="", seed=0, target=LABELS
         comparisons [system, baseline, metric, difference, the same intervals, tests by clean utterance and by speaker],
         prediction {system: lcc, srcc, rmse, bias, count} of the predicted against the true target; where some of its rows are
         contradictory also how many of these have a prediction (contradictory) and the numbers of the others (without_contradictory),
+        judges (`judges.summarise`),
         contradictory [id, system, snr_db, pesq_raw, pesq_wb] of rows whose metrics contradict each other (`contradictory`),
         identical [systems, why]: pairs of systems that do not differ,
         left_out {metric: {id: reason}}: utterances without a score of some system, left out for all systems of that metric.
@@ -125,7 +129,7 @@ def summarise(scores, comparisons=(), about=None, note="", seed=0, target=LABELS
     summary = {"note": note, "systems": systems, "utterances": len(utterances),
                "clean_utterances": int(utterances["clean"].nunique()), "speakers": int(utterances["speaker"].nunique()),
                "snrs": levels, "metrics": about or {}, "target": target,
-               "averages": {}, "comparisons": [], "prediction": {}, "left_out": {}, "contradictory": [], "identical": []}
+               "averages": {}, "comparisons": [], "prediction": {}, "judges": judges.summarise(scores, judged or {}), "left_out": {}, "contradictory": [], "identical": []}
     odd = contradictory(scores)
     if odd.any():
         summary["contradictory"] = scores.loc[odd, ["id", "system", "snr_db", "pesq_raw", "pesq_wb"]].to_dict("records")
@@ -188,6 +192,8 @@ def markdown(summary):
                   "of each clean utterance, or of each speaker; not corrected for the number of comparisons.\n"]
     if summary["prediction"]:
         parts += [f"## Predicted against true: {summary['target']}\n", prediction_table(summary, "github")]
+    if summary["judges"]:
+        parts += ["## Judges\n", judges_table(summary, "github"), _about_judges(summary)]
     return "\n".join(part for part in parts if part)
 
 
@@ -200,6 +206,8 @@ def terminal(summary):
         parts.append(comparisons_table(summary, "simple", metrics=_first(summary)[:1]))
     if summary["prediction"]:
         parts += [f"Quality-Net's predicted against true {summary['target']}", prediction_table(summary, "simple")]
+    if summary["judges"]:
+        parts += [judges_table(summary, "simple"), _about_judges(summary)]
     return "\n".join(part for part in parts if part)
 
 
@@ -255,6 +263,18 @@ def prediction_table(summary, style="github"):
         if entry.get("contradictory"):
             body.append([f"{system}, without {entry['contradictory']} contradictory", *_agreement(entry["without_contradictory"])])
     return _tabulate(body, ["Speech of", "LCC", "SRCC", "RMSE", "Bias", "Utterances"], style, text=(0,))
+
+
+def judges_table(summary, style="github"):
+    """Every judge's agreement with the truth, system by system and over all."""
+    return _tabulate(judges.rows(summary["judges"]), list(judges.HEADERS), style, text=(0, 1))
+
+
+def _about_judges(summary):
+    said = "; ".join(f"{judge}: {entry['target']}" for judge, entry in summary["judges"].items())
+    baseline = next(iter(summary["judges"].values()))["baseline"]
+    change = f" Change: minus {baseline}, utterance by utterance." if baseline else ""
+    return f"What they predict: {said}.{change}\n"
 
 
 def _agreement(entry):

@@ -11,7 +11,8 @@ from se_keras.scoring import scores
 from se_keras.signals import mixing
 
 
-def evaluate(rows, systems, scorer, out_csv, batch_size=16, predictor=None, limit=None, progress=True):
+def evaluate(rows, systems, scorer, out_csv, batch_size=16, predictor=None, limit=None, progress=True,
+             judges=None):
     """Score every system on every utterance and write scores.csv.
 
     What the score cache holds already, found by recipe, is neither enhanced nor scored again: a run that was interrupted goes
@@ -28,11 +29,12 @@ def evaluate(rows, systems, scorer, out_csv, batch_size=16, predictor=None, limi
             metrics. None for no predictions.
         limit: number of utterances, chosen by `subset`; None for all.
         progress: show progress bars.
+        judges: {name: `surrogate.QualityPredictor`} more, likewise.
 
     Returns:
         DataFrame as written: id, system, speaker, noise_type, snr_db, clean (the clean utterance, "speaker/file"), each
-        metric, target (what Quality-Net should predict, in its unit), predicted, error ("" where there is none); system by
-        system, each in the manifest's order.
+        metric, target (what Quality-Net should predict, in its unit), predicted, of each judge true[NAME] and predicted[NAME],
+        error ("" where there is none); system by system, each in the manifest's order.
     """
     rows = subset(rows, limit)
     records = []
@@ -42,11 +44,16 @@ def evaluate(rows, systems, scorer, out_csv, batch_size=16, predictor=None, limi
         if predictor:
             true = [float(predictor.target.from_score(predictor.target.to_score(result))) for result in results]
             predicted = predictor(system, rows)
-        for row, result, expected, value in zip(rows, results, true, predicted, strict=True):
+        judged = {}
+        for name, judge in (judges or {}).items():
+            judged[f"true[{name}]"] = [float(judge.target.from_score(judge.target.to_score(result))) for result in results]
+            judged[f"predicted[{name}]"] = judge(system, rows)
+        for number, (row, result, expected, value) in enumerate(zip(rows, results, true, predicted, strict=True)):
             measured = {name: score for name, score in result.items() if name != "error"}
             records.append({"id": row.id, "system": system.name, "speaker": row.speaker, "noise_type": row.noise_type,
                             "snr_db": row.snr_db, "clean": f"{row.speaker}/{Path(row.clean).stem}", **measured,
-                            "target": expected, "predicted": value, "error": result["error"] or ""})
+                            "target": expected, "predicted": value,
+                            **{column: values[number] for column, values in judged.items()}, "error": result["error"] or ""})
     table = pd.DataFrame(records)
     numbers = [name for name in table.columns if name not in ("id", "system", "speaker", "noise_type", "clean", "error")]
     table[numbers] = table[numbers].astype(float)

@@ -371,6 +371,7 @@ FIGURES = {
     "labels": lambda path: figures.label_histogram({"noisy": [2.0, 2.1, np.nan, 3.0], "clean": [4.5, 4.5]}, path),
     "predicted": lambda path: figures.predicted_against_true(PAIRS, path),
     "predicted-odd": lambda path: figures.predicted_against_true(PAIRS, path, contradictory={"noisy": [False, True, False]}),
+    "judges": lambda path: figures.judges({"ears": ([1, 2, 3], [1.1, 2, 3]), "deaf": ([1, 2, None], [2, 2, 2])}, ["noisy", "mse", "mse"], path),
     "learning": lambda path: figures.learning_curve(HISTORY, path),
     "learning-negative": lambda path: figures.learning_curve(NEGATIVE, path),
     "quality-learning": lambda path: figures.quality_net_learning_curve(QUALITY, path),
@@ -466,7 +467,7 @@ def test_report_folder(tmp_path):
     folder = tmp_path / "report"
     assert json.loads((folder / "summary.json").read_text()) == summary
     assert (folder / "table.md").read_text() == tables.markdown(summary)
-    assert sorted(path.name for path in (folder / "figures").iterdir()) == sorted(report.FIGURES)
+    assert sorted(path.name for path in (folder / "figures").iterdir()) == sorted({*report.FIGURES} - {"judges.png"})
 
     report.write(make_scores(predicted=False), folder)  # nothing of the earlier report stays
     assert sorted(path.name for path in (folder / "figures").iterdir()) == ["gain.png", "labels.png"]

@@ -256,6 +256,8 @@ BAD = {
     "no manifest": (["--split", "valid"], "valid.jsonl: no such manifest"),
     "unwritable": (["--out", "/proc/report"], "/proc/report: cannot be written"),
     "unknown Quality-Net": (["--quality-net", "qq"], "qq: no such model"),
+    "unknown judge": (["--judges", "hearing_nb", "qq"], "qq: no such model"),
+    "judge twice": (["--judges", "hearing_nb", "hearing_nb"], "--judges: hearing_nb is listed twice; list each once"),
 }
 
 
