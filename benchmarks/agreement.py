@@ -20,7 +20,8 @@ sys.path.insert(0, str(ROOT))
 from se_keras import backend, cli, pretrained  # noqa: E402  (the path above lets the script run from anywhere)
 from se_keras.mixtures import manifest  # noqa: E402
 
-MEASURES = {"hearing_nb": "pesq_raw", "hearing_wb": "pesq_wb", "pmsqe": "pesq_raw", "stoi": "stoi", "estoi": "estoi", "si_sdr": "si_sdr"}
+MEASURES = {"hearing_nb": "pesq_raw", "hearing_wb": "pesq_wb", "pmsqe": "pesq_raw", "stoi": "stoi", "estoi": "estoi", "si_sdr": "si_sdr",
+            "llr": "llr"}
 
 
 def main(argv=None):
@@ -68,7 +69,7 @@ def term_values(system, row, terms):
         pair = waves if term.hears == "wave" else spectra
         values[term.name] = float(np.asarray(term.function(*pair, np.ones(pair[0].shape[:2], bool)))[0])
     to_measure = {"hearing_nb": lambda loss: 4.5 - loss, "hearing_wb": lambda loss: 1 + 3.644 * float(unit_score(4.5 - loss, "wb")),
-                  "si_sdr": lambda loss: -loss, "pmsqe": lambda loss: -loss}
+                  "si_sdr": lambda loss: -loss, "pmsqe": lambda loss: -loss, "llr": lambda loss: loss}
     return {name: to_measure.get(name, lambda loss: 1 - loss)(value) for name, value in values.items()}
 
 

@@ -32,6 +32,7 @@ TERMS = {  # name: (module, what it hears, its option, values of the option; of 
     "estoi": ("stoi", "wave", None, ()),
     "lms": ("lms", "magnitude", "order", ("frames", "memory")),
     "mrstft": ("mrstft", "wave", None, ()),
+    "llr": ("llr", "wave", None, ()),
 }
 KNOWN = ", ".join(TERMS)
 

@@ -5,6 +5,7 @@ import json
 import keras
 import numpy as np
 import pytest
+import scipy.linalg
 from conftest import noise, speech_like
 from pystoi import stoi as pystoi
 
@@ -12,10 +13,12 @@ from se_keras import losses, models
 from se_keras.enhancers.magnitude_mask import MaskEnhancer
 from se_keras.errors import UserError
 from se_keras.losses.hearing import hearing_nb, hearing_wb
+from se_keras.losses.llr import llr, predictor
 from se_keras.losses.lms import SCALES, lms, mel_bands
 from se_keras.losses.mrstft import RESOLUTIONS, mrstft
 from se_keras.losses.pmsqe import pmsqe
 from se_keras.losses.stoi import estoi, stoi
+from se_keras.metrics.composite import llr as true_llr
 from se_keras.mixtures.feed import spectrogram_batch
 from se_keras.signals.stft import Stft, magnitude, stft
 from se_keras.training.objective import objective_batch, objective_model
@@ -86,6 +89,30 @@ def test_stoi_is_that_of_pystoi(term, extended):
             assert ours == pytest.approx(pystoi(clean, degraded, 16_000, extended), abs=0.02)
 
 
+def test_llr_is_the_measure_of_the_composite_scores():
+    """To 0.1 of values from 0.3 to 1.5, and in the order of the measure; equal signals and another level cost nothing."""
+    ours, theirs = [], []
+    for seed in range(3):
+        clean = speech_like(1.5, seed) + 0.02 * noise(1.5, seed + 9)  # a recording has noise of its own
+        for gain in (0.02, 0.1, 0.5):
+            degraded = clean + gain * noise(1.5, seed)
+            ours.append(float(llr(clean[None], degraded[None], np.ones((1, len(clean)), bool))[0]))
+            theirs.append(true_llr(clean, degraded))
+    assert min(theirs) < 0.4 and max(theirs) > 1.2
+    np.testing.assert_allclose(ours, theirs, atol=0.1)
+    assert np.corrcoef(ours, theirs)[0, 1] > 0.99
+    every = np.ones((1, len(clean)), bool)
+    assert float(llr(clean[None], clean[None], every)[0]) == 0
+    assert float(llr(clean[None], 0.1 * degraded[None], every)[0]) == pytest.approx(ours[-1], abs=0.01)
+
+
+def test_the_predictor_solves_the_normal_equations():
+    correlation = np.array([1.0, *0.9 ** np.arange(1, 17) * np.cos(np.arange(1, 17))])
+    a = np.asarray(predictor(correlation[None].astype(np.float32)))[0]
+    expected = np.linalg.solve(scipy.linalg.toeplitz(correlation[:-1]), -correlation[1:])
+    np.testing.assert_allclose(a, [1, *expected], atol=1e-3)
+
+
 def test_mrstft_by_hand():
     """Half the level: spectral convergence 1/2, log distance ln 2, where no bin is near the floor."""
     wave = noise(0.5)[None]
@@ -95,7 +122,7 @@ def test_mrstft_by_hand():
     assert len(RESOLUTIONS) == 3
 
 
-WAVE_TERMS = {"stoi": stoi, "estoi": estoi, "mrstft": mrstft}
+WAVE_TERMS = {"stoi": stoi, "estoi": estoi, "mrstft": mrstft, "llr": llr}
 MAGNITUDE_TERMS = {"hearing_nb": hearing_nb, "hearing_wb": hearing_wb, "pmsqe": pmsqe, "lms": lms}
 
 
