@@ -133,6 +133,27 @@ def judges(pairs, systems, path, colours=None, labels=None, max_points=4000):
         return _save(figure, path)
 
 
+def pareto(runs, path):
+    """What a gain in raw PESQ costs: SI-SDR, DNSMOS OVRL and CSIG against it, one point a run, all minus the first one, the start.
+
+    Args:
+        runs: DataFrame with the columns name, pesq_raw, si_sdr, dnsmos_ovrl and csig, means on validation.
+        path: of the PNG.
+    """
+    gained = runs["pesq_raw"] - runs["pesq_raw"].iloc[0]
+    costs = {"si_sdr": "SI-SDR (dB)", "dnsmos_ovrl": "DNSMOS OVRL", "csig": "CSIG"}
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _figure(3.5 * len(costs) + 0.4, 3.6, columns=len(costs), sharex=True)
+        for panel, (name, label) in zip(axes, costs.items(), strict=True):
+            change = runs[name] - runs[name].iloc[0]
+            panel.axhline(0, color="black", linewidth=0.8, linestyle="--")
+            panel.scatter(gained, change, s=26, color=_COLOURS[1])
+            for text, x, y in zip(runs["name"], gained, change, strict=True):
+                panel.annotate(text, (x, y), textcoords="offset points", xytext=(4, 4), fontsize=8)
+            panel.set(xlabel="Raw PESQ gained", ylabel=f"{label}, change")
+        return _save(figure, path)
+
+
 def _agreement(numbers):
     return f"LCC {numbers['lcc']:.3f}\nSRCC {numbers['srcc']:.3f}\nRMSE {numbers['rmse']:.3f}\nn = {numbers['count']:,}"
 

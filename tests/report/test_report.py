@@ -371,6 +371,8 @@ FIGURES = {
     "labels": lambda path: figures.label_histogram({"noisy": [2.0, 2.1, np.nan, 3.0], "clean": [4.5, 4.5]}, path),
     "predicted": lambda path: figures.predicted_against_true(PAIRS, path),
     "predicted-odd": lambda path: figures.predicted_against_true(PAIRS, path, contradictory={"noisy": [False, True, False]}),
+    "pareto": lambda path: figures.pareto(pd.DataFrame({"name": ["start", "A"], "pesq_raw": [2.0, 2.3], "si_sdr": [9.0, 8.0],
+                                                        "dnsmos_ovrl": [2.5, 2.6], "csig": [3.0, 2.9]}), path),
     "judges": lambda path: figures.judges({"ears": ([1, 2, 3], [1.1, 2, 3]), "deaf": ([1, 2, None], [2, 2, 2])}, ["noisy", "mse", "mse"], path),
     "learning": lambda path: figures.learning_curve(HISTORY, path),
     "learning-negative": lambda path: figures.learning_curve(NEGATIVE, path),
