@@ -105,7 +105,8 @@ def test_figures_that_need_no_run_are_drawn_anew(tmp_path, capsys):
     """docs/figures/draw.py, and the curve that was read off a figure agrees with what docs/trials.md says of it."""
     draw = load_script("docs/figures/draw.py")
     draw.main(["--out", str(tmp_path)])
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["beside_the_letter.png", "quality_net_learning_curve.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["beside_the_letter.png", "pareto.png",
+                                                                        "quality_net_learning_curve.png"]
     assert "beside_the_letter.png" in capsys.readouterr().out
     assert draw.ours()["blstm-qnet"] == {"PESQ (raw P.862)": 2.493, "STOI": 0.816, "PESQ (wb, P.862.2)": 1.698, "SI-SDR (dB)": 9.19}
     history = pd.read_csv(draw.HERE / "quality_net_history.csv").set_index("update")
