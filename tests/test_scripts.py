@@ -181,6 +181,26 @@ def test_the_hearing_model_is_a_frozen_judge(root, tmp_path, capsys):
                                   "--out", tmp_path / "judge"])))
 
 
+def test_weights_between_start_and_end(root, tmp_path, monkeypatch, capsys):
+    blend = load_script("weights/blend.py")
+    ends = [pretrained.load(root / run)[0].get_weights() for run in ("mse", "tuned")]
+    for share in (0.0, 0.25, 1.0):
+        blend.main([str(root / "tuned"), "--share", str(share), "--out", str(tmp_path / f"{share}")])
+        network, card = pretrained.load(tmp_path / f"{share}")
+        assert card["blend"] == {"start": str(root / "mse"), "run": str(root / "tuned"), "share": share}
+        for first, last, mixed in zip(*ends, network.get_weights(), strict=True):
+            np.testing.assert_allclose(mixed, (1 - share) * first + share * last, atol=1e-6)
+    for arguments, message in (([root / "mse", "--out", tmp_path / "new"], "did not begin from an enhancer"),
+                               ([root / "tuned", "--out", tmp_path / "1.0"], "is there already")):
+        with pytest.raises(UserError, match=message):
+            blend.main([*map(str, arguments), "--share", "0.5"])
+    monkeypatch.setattr(pretrained, "WEIGHTS", tmp_path)
+    load_script("weights/ship.py").main([str(tmp_path / "0.25"), "between", "--licence", "MIT"])
+    card = json.loads((tmp_path / "between.json").read_text())
+    assert card["blend"]["share"] == 0.25 and "validation" not in card
+    capsys.readouterr()
+
+
 def test_a_run_is_shipped_with_its_card(root, tmp_path, monkeypatch, capsys):
     """Weights, checksum, recipe and scores, by name: an enhancer's, and what its Quality-Net predicts and how well."""
     ship = load_script("weights/ship.py")

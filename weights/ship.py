@@ -16,7 +16,7 @@ from se_keras.training import runs  # noqa: E402  (the path above lets the scrip
 EXAMPLE = """
   python weights/ship.py runs/blstm-qnet blstm-qnet --report reports/letter --licence "CC BY 4.0 (trained on LibriSpeech ...)"
 """
-KEPT = ("network", "family", "arguments", "stft", "representation", "target", "weights", "start")  # of a run's config
+KEPT = ("network", "family", "arguments", "stft", "representation", "target", "weights", "start", "blend")  # of a run's config
 
 
 def main(argv=None):
@@ -33,8 +33,9 @@ def main(argv=None):
     config = runs.read_config(args.run)
     _, weights = pretrained.find(args.run)
     folder = Path(args.run)
-    folder = folder if (folder / "history.csv").is_file() else folder.parent  # the Quality-Net in a fine-tuning's folder
-    best = [row for row in runs.read_history(folder).to_dict("records") if row["best"]][-1]
+    folder = folder if (folder / "history.csv").is_file() or "blend" in config else folder.parent  # the Quality-Net in a fine-tuning's folder
+    blended = "blend" in config  # of weights/blend.py: no validation of its run is of these weights
+    best = {} if blended else [row for row in runs.read_history(folder).to_dict("records") if row["best"]][-1]
     card = {
         "name": args.name,
         **{key: config[key] for key in KEPT if key in config},
@@ -42,7 +43,7 @@ def main(argv=None):
         "licence": args.licence,
         "recipe": {key: config[key] for key in ("command", "training", "versions", "git", "machine", "started")},
         "data": {**(config["data"] or {}), "note": args.data_note},
-        "validation": {key: value for key, value in best.items() if value == value},
+        **({} if blended else {"validation": {key: value for key, value in best.items() if value == value}}),
     }
     if config["network"] == "quality_net":
         backend.load()
