@@ -25,9 +25,8 @@ DESCRIPTION = """Score degraded or enhanced speech, against its clean reference 
   python score.py --degraded enhanced.wav --reference clean.wav --json
   python score.py --degraded recording.wav                         what the non-intrusive Quality-Net predicts, and nothing else
 
-Two Quality-Nets predict: one the PESQ of P.862, raw (-0.5 to 4.5, narrow band) and mapped to MOS-LQO by P.862.1; the other, that of the
-shipped enhancer, a sum of PESQ, COVL and STOI from 0 to 1. Everything else, and what they predict too, is measured. Files are resampled
-to 16 kHz and their channels averaged. The degraded signal's level does not matter. What a metric refuses (silence, under a quarter
+Two judges predict: a Quality-Net with ears the PESQ of P.862, raw (-0.5 to 4.5, narrow band) and mapped to MOS-LQO by P.862.1; the
+hearing model PESQ wb (P.862.2). Everything else, and what they predict too, is measured. Files are resampled to 16 kHz and their channels averaged. The degraded signal's level does not matter. What a metric refuses (silence, under a quarter
 second) is empty in the table, null in JSON, and its reason is said; where nothing at all could be scored the exit code is 2."""
 PREDICTED = "predicted_"  # and the name of what is
 UNHEARD = "predicted_without_reference_"  # the same by a network that has not heard the reference, where there is one
@@ -45,7 +44,7 @@ def main(argv=None):
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--quality-net", nargs="+", metavar="NAME|RUN",
                         help="shipped Quality-Nets, run folders of train.py quality-net, or none: measure only; by default "
-                             f"{pretrained.DEFAULT_QUALITY_NET} and {pretrained.BALANCED_QUALITY_NET}, without a reference "
+                             f"{' and '.join(pretrained.DEFAULT_JUDGES)}, without a reference "
                              f"{pretrained.DEFAULT_NON_INTRUSIVE}")
     args = parser.parse_args(argv)
     pretrained.trust_cards(args.trust_card)
@@ -87,8 +86,7 @@ def quality_nets(given, reference):
             reference, those that do not) that predict the same; "none" beside others.
     """
     if given is None:
-        default = [pretrained.DEFAULT_QUALITY_NET, pretrained.BALANCED_QUALITY_NET] if reference else [pretrained.DEFAULT_NON_INTRUSIVE]
-        given = [name for name in default if name in pretrained.names()] or default[:1]
+        given = pretrained.DEFAULT_JUDGES if reference else [pretrained.DEFAULT_NON_INTRUSIVE]
     names = [name for name in given if name != "none"]
     if len(given) > 1 and len(names) < len(given):
         raise UserError(f"--quality-net {' '.join(given)}: none means that no Quality-Net is asked; name it alone")

@@ -4,9 +4,9 @@ What is used most is here by name, and imported when it is first asked for: `imp
 
     import se_keras
     network = se_keras.build("blstm")                 # a keras.Model: magnitude, frame mask -> ratio mask
-    network, card = se_keras.load("blstm-balanced")   # the same with shipped weights
+    network, card = se_keras.load("blstm-hearing")    # the same with shipped weights
     network, card = se_keras.load_reference("x.h5")   # a Keras 2 file of the authors' code
-    enhancer = se_keras.load_system("blstm-balanced")  # wave in, wave out
+    enhancer = se_keras.load_system("blstm-hearing")   # wave in, wave out
     enhanced, = enhancer.enhance([noisy])             # float32, 16 kHz
 """
 

@@ -15,9 +15,9 @@ from se_keras.signals.stft import Stft
 from se_keras.training.runs import BEST, LAST
 
 WEIGHTS = files.shipped("weights")
-DEFAULT_ENHANCER = "blstm-balanced"
+DEFAULT_ENHANCER = "blstm-hearing"
 DEFAULT_QUALITY_NET = "quality-net"
-BALANCED_QUALITY_NET = "quality-net-balanced"  # goes on from the one that DEFAULT_ENHANCER was trained through
+DEFAULT_JUDGES = ("quality-net-ears", "hearing_wb")  # of raw PESQ and of PESQ wb, where there is a reference
 INPUTS = ("mask", "wave", "peak")  # what a Quality-Net may have learned to see of enhanced speech
 DEFAULT_NON_INTRUSIVE = "quality-net-2018"
 BUILT_IN = {  # judges that have nothing to learn, and so no files: the hearing model, narrow and wide band

@@ -10,7 +10,7 @@ from nbclient import NotebookClient
 from se_keras import pretrained
 
 NOTEBOOK = ROOT / "notebooks" / "quickstart.ipynb"
-NEEDED = {"blstm-mse", "blstm-balanced", "quality-net"}
+NEEDED = {"blstm-mse-augmented", "blstm-hearing", "quality-net-ears"}
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def test_it_can_be_heard_and_seen(outputs):
 
 def test_its_table_stands_predicted_beside_true(outputs):
     table = outputs[-1].data["text/plain"]
-    assert all(name in table for name in ("predicted pesq_raw", "pesq_wb", "stoi", "si_sdr", "clean", "noisy", "blstm-balanced"))
+    assert all(name in table for name in ("predicted pesq_raw", "pesq_wb", "stoi", "si_sdr", "clean", "noisy", "blstm-hearing"))
     clean = next(line for line in table.splitlines() if line.startswith("clean"))
     assert clean.split()[2] == "4.500"  # raw P.862 of identical signals
     assert numbers(table)["predicted pesq_raw"].le(4.5).all()

@@ -18,6 +18,7 @@ from se_keras import metrics, pretrained
 from se_keras.errors import UserError
 from se_keras.models.quality_net import PYTORCH_QNET
 from se_keras.signals.stft import Stft
+from se_keras.training import runs
 
 
 def run(script, *arguments):
@@ -155,8 +156,9 @@ def test_the_report(root, said):
 
 def test_judges_are_judged(root, tmp_path, capsys):
     """The hearing model, which has no weights, beside a trained Quality-Net; what they predict is measured though nobody asked."""
-    load_script("test.py").main(list(map(str, ["--data", root / "data", "--systems", "noisy", root / "mse", root / "tuned", "--metrics", "si_sdr",
-                             "--judges", "hearing_nb", "hearing_wb", root / "quality-net", "--out", tmp_path / "report", "--workers", 2])))
+    load_script("test.py").main(list(map(str, ["--data", root / "data", "--systems", "noisy", root / "mse", root / "tuned",
+                                               "--metrics", "si_sdr", "--judges", "hearing_nb", "hearing_wb", root / "quality-net",
+                                               "--out", tmp_path / "report", "--workers", 2])))
     summary = json.loads((tmp_path / "report" / "summary.json").read_text())
     judged = summary["judges"]
     assert list(judged) == ["hearing_nb", "hearing_wb", "quality-net"] and set(summary["averages"]) == {"si_sdr", "pesq_raw", "pesq_wb"}
@@ -181,23 +183,31 @@ def test_the_hearing_model_is_a_frozen_judge(root, tmp_path, capsys):
                                   "--out", tmp_path / "judge"])))
 
 
-def test_weights_between_start_and_end(root, tmp_path, monkeypatch, capsys):
+def test_weights_between_start_and_ends(root, tmp_path, monkeypatch, capsys):
     blend = load_script("weights/blend.py")
-    ends = [pretrained.load(root / run)[0].get_weights() for run in ("mse", "tuned")]
-    for share in (0.0, 0.25, 1.0):
-        blend.main([str(root / "tuned"), "--share", str(share), "--out", str(tmp_path / f"{share}")])
-        network, card = pretrained.load(tmp_path / f"{share}")
-        assert card["blend"] == {"start": str(root / "mse"), "run": str(root / "tuned"), "share": share}
-        for first, last, mixed in zip(*ends, network.get_weights(), strict=True):
-            np.testing.assert_allclose(mixed, (1 - share) * first + share * last, atol=1e-6)
-    for arguments, message in (([root / "mse", "--out", tmp_path / "new"], "did not begin from an enhancer"),
-                               ([root / "tuned", "--out", tmp_path / "1.0"], "is there already")):
+    first, last = [pretrained.load(root / run)[0].get_weights() for run in ("mse", "tuned")]
+    tuned = str(root / "tuned")
+    for name, named, shares in (("none", [tuned], [0]), ("quarter", [tuned], [0.25]), ("all", [tuned], [1]),
+                                ("two", [tuned] * 2, [0.25, 0.5])):
+        blend.main([*named, "--share", *map(str, shares), "--out", str(tmp_path / name)])
+        network, card = pretrained.load(tmp_path / name)
+        assert card["blend"]["start"] == str(root / "mse") and list(card["blend"]["shares"]) == [tuned]
+        for before, after, mixed in zip(first, last, network.get_weights(), strict=True):
+            np.testing.assert_allclose(mixed, before + sum(shares) * (after - before), atol=1e-6)
+    another = runs.read_config(tuned)
+    another["training"]["enhancer"] = "blstm-mse"
+    (tmp_path / "another").mkdir()
+    (tmp_path / "another" / "config.json").write_text(json.dumps(another))
+    for arguments, message in (([root / "mse", "--share", 0.5, "--out", tmp_path / "new"], "did not begin from an enhancer"),
+                               ([tuned, "--share", 0.5, "--out", tmp_path / "all"], "is there already"),
+                               ([tuned, "--share", 0.5, 0.1, "--out", tmp_path / "new"], "1 runs and 2 shares"),
+                               ([tuned, tmp_path / "another", "--share", 0.5, 0.1, "--out", tmp_path / "new"], "different enhancers")):
         with pytest.raises(UserError, match=message):
-            blend.main([*map(str, arguments), "--share", "0.5"])
+            blend.main(list(map(str, arguments)))
     monkeypatch.setattr(pretrained, "WEIGHTS", tmp_path)
-    load_script("weights/ship.py").main([str(tmp_path / "0.25"), "between", "--licence", "MIT"])
+    load_script("weights/ship.py").main([str(tmp_path / "quarter"), "between", "--licence", "MIT"])
     card = json.loads((tmp_path / "between.json").read_text())
-    assert card["blend"]["share"] == 0.25 and "validation" not in card
+    assert card["blend"]["shares"] == {tuned: 0.25} and "validation" not in card
     capsys.readouterr()
 
 

@@ -33,8 +33,8 @@ def main(argv=None):
     config = runs.read_config(args.run)
     _, weights = pretrained.find(args.run)
     folder = Path(args.run)
-    folder = folder if (folder / "history.csv").is_file() or "blend" in config else folder.parent  # the Quality-Net in a fine-tuning's folder
-    blended = "blend" in config  # of weights/blend.py: no validation of its run is of these weights
+    blended = "blend" in config  # of weights/blend.py: no validation of a run is of these weights
+    folder = folder if (folder / "history.csv").is_file() or blended else folder.parent  # the Quality-Net in a fine-tuning's folder
     best = {} if blended else [row for row in runs.read_history(folder).to_dict("records") if row["best"]][-1]
     card = {
         "name": args.name,

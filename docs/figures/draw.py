@@ -41,7 +41,7 @@ def spectrograms(data, path):
     row = next(row for row in manifest.read(Path(data) / "test.jsonl") if row.id == UTTERANCE)
     noisy, clean = mixing.pair(row)
     waves = {"clean": clean, "noisy": noisy}
-    waves |= {name: se_keras.load_system(name).enhance([noisy])[0] for name in ("blstm-mse", "blstm-qnet", "blstm-balanced")}
+    waves |= {name: se_keras.load_system(name).enhance([noisy])[0] for name in ("blstm-mse-augmented", "blstm-qnet", "blstm-hearing")}
     return figures.spectrograms(waves, path, title=f"{row.noise_type.replace('_', ' ')} at {row.snr_db:g} dB")
 
 

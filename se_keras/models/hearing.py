@@ -39,23 +39,25 @@ class HearingFrontEnd(keras.layers.Layer):
 
     Args:
         band: "nb" or "wb".
+        gain: factor on the maps.
     """
 
-    def __init__(self, band="nb", **kwargs):
+    def __init__(self, band="nb", gain=1.0, **kwargs):
         super().__init__(**kwargs)
         self.band = band
+        self.gain = gain
 
     def call(self, degraded, clean, frame_mask):
         heard = model.hear(clean, degraded, frame_mask, self.band)
         maps = ops.stack([heard.degraded, heard.reference, heard.symmetric, heard.asymmetric], axis=-1) / ops.array(_SCALES, "float32")
         valid = ops.cast(frame_mask, "float32")[:, :, None, None]
-        return maps * valid, unit_score(model.score(heard, frame_mask), self.band)[:, None]
+        return self.gain * maps * valid, unit_score(model.score(heard, frame_mask), self.band)[:, None]
 
     def compute_output_shape(self, degraded_shape, clean_shape, frame_mask_shape):
         return (*degraded_shape[:2], bark.BANDS, MAPS), (degraded_shape[0], 1)
 
     def get_config(self):
-        return {**super().get_config(), "band": self.band}
+        return {**super().get_config(), "band": self.band, "gain": self.gain}
 
 
 def unit_score(raw, band):

@@ -48,7 +48,7 @@ def quality_net(bins=257, filters=FILTERS, padding="valid", compression="log", b
         batch_normalization: "input" (or True) for the two-channel input, as MetricGAN's code; "utterance" for that with the statistics
             of each utterance by itself, which is what MetricGAN's batches of one train with; "convolutions" for the output of each
             convolution, before its activation; or False. Statistics are those of valid frames: padding does not count.
-        input_gain: factor on the compressed input. A spectrally normalised network cannot amplify, so this sets how far apart
+        input_gain: factor on the compressed input, or on what is heard. A spectrally normalised network cannot amplify, so this sets how far apart
             its scores can lie, and how fast it learns.
         mean_score: what the head says of a zero at the start, below 1 and above 0 if it is a sigmoid; the mean of the labels is a good one.
         conv_slope, dense_slope: negative slope of the LeakyReLU after each convolution, and after each hidden dense layer; 0 is ReLU.
@@ -56,7 +56,7 @@ def quality_net(bins=257, filters=FILTERS, padding="valid", compression="log", b
             "operator": all, the convolutions by their norm as operators, which is the larger (`layers.OperatorNormalization`).
         head: "linear" or "sigmoid".
         front_end: "spectrogram": the convolutions see the two magnitudes (the letter); "hearing": loudness and disturbance of the
-            hearing model (`models.hearing`), 49 bands instead of 257 bins; compression, level and input_gain then mean nothing.
+            hearing model (`models.hearing`), 49 bands instead of 257 bins; compression and level then mean nothing.
         band: of the hearing model, "nb" or "wb".
         residual: with ears, the score is the hearing model's value plus what the network learns beyond it; False, for a target that the
             model has no formula for: the value is one feature beside the pooled ones.
@@ -86,7 +86,7 @@ def quality_net(bins=257, filters=FILTERS, padding="valid", compression="log", b
     conv_dtype = {"float32": "float32", "bfloat16": "mixed_bfloat16"}[precision]
 
     if ears:
-        x, formula = HearingFrontEnd(band, name="front_end")(degraded, clean, frame_mask)
+        x, formula = HearingFrontEnd(band, input_gain, name="front_end")(degraded, clean, frame_mask)
     else:
         pair = [degraded, clean]
         if normalize_level:
@@ -153,13 +153,18 @@ class StackPair(keras.layers.Layer):
 
 @register
 class Residual(keras.layers.Layer):
-    """base + gain * more, both float32 `(batch, 1)`; the gain is learned from 0.1 on, so that little is added at first."""
+    """base + gain * more, both float32 `(batch, 1)`; the gain is learned from 0.1 on, so that little is added at first.
+
+    A spectrally normalised network cannot amplify, so the gain has a long way to go: its weight is the gain over `REACH`.
+    """
+
+    REACH = 20.0
 
     def build(self, base_shape, more_shape):
-        self.gain = self.add_weight(shape=(), initializer=keras.initializers.Constant(0.1), name="gain")
+        self.gain = self.add_weight(shape=(), initializer=keras.initializers.Constant(0.1 / self.REACH), name="gain")
 
     def call(self, base, more):
-        return base + self.gain * more
+        return base + self.REACH * self.gain * more
 
     def compute_output_shape(self, base_shape, more_shape):
         return base_shape

@@ -8,7 +8,7 @@ from conftest import noise, speech_like
 from se_keras import models
 from se_keras.errors import UserError
 from se_keras.hearing import model as hearing
-from se_keras.models.hearing import unit_score
+from se_keras.models.hearing import HearingFrontEnd, unit_score
 from se_keras.signals.stft import magnitude, stft
 
 SMALL = {"front_end": "hearing", "filters": [[3, 5], [3, 7]]}
@@ -44,6 +44,13 @@ def test_it_begins_at_the_formula(network):
     assert (np.diff(value) < -0.05).all()
     alone = models.build("quality_net", **{**SMALL, "residual": False}, mean_score=0.4)
     assert np.ptp(np.asarray(alone(x))) < np.ptp(value)  # the value is a feature among others, and nothing is learned yet
+
+
+def test_the_input_gain_scales_what_is_heard_and_not_the_value():
+    x = padded([pair(), pair(level=0.4, seed=2)])
+    (maps, value), (louder, same) = (HearingFrontEnd("nb", gain)(*x) for gain in (1.0, 5.0))
+    np.testing.assert_allclose(np.asarray(louder), 5 * np.asarray(maps), rtol=1e-5)
+    np.testing.assert_array_equal(np.asarray(value), np.asarray(same))
 
 
 @pytest.mark.parametrize("residual", [True, False])
