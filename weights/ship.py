@@ -45,7 +45,7 @@ def main(argv=None):
         "data": {**(config["data"] or {}), "note": args.data_note},
         **({} if blended else {"validation": {key: value for key, value in best.items() if value == value}}),
     }
-    if config["network"] == "quality_net":
+    if config["network"] == "quality_net" and config["arguments"].get("front_end") != "hearing":  # the hearing model has no such bound
         backend.load()
         from se_keras.judges.lipschitz import lipschitz_bounds
 
