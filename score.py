@@ -26,7 +26,8 @@ DESCRIPTION = """Score degraded or enhanced speech, against its clean reference 
   python score.py --degraded recording.wav                         what the non-intrusive Quality-Net predicts, and nothing else
 
 Two judges predict: a Quality-Net with ears the PESQ of P.862, raw (-0.5 to 4.5, narrow band) and mapped to MOS-LQO by P.862.1; the
-hearing model PESQ wb (P.862.2). Everything else, and what they predict too, is measured. Files are resampled to 16 kHz and their channels averaged. The degraded signal's level does not matter. What a metric refuses (silence, under a quarter
+hearing model PESQ wb (P.862.2). Everything else, and what they predict too, is measured. Files are resampled to 16 kHz and their
+channels averaged. The degraded signal's level does not matter. What a metric refuses (silence, under a quarter
 second) is empty in the table, null in JSON, and its reason is said; where nothing at all could be scored the exit code is 2."""
 PREDICTED = "predicted_"  # and the name of what is
 UNHEARD = "predicted_without_reference_"  # the same by a network that has not heard the reference, where there is one

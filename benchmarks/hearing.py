@@ -40,9 +40,9 @@ def _term_step(term):
 
     from se_keras import losses
 
-    spectra = training_steps._spectra(BATCH, DURATION_S)
-    clean, enhanced = (tf.constant(np.sqrt(np.square(spectra[name]).sum(-1))) for name in ("clean", "noisy"))
-    mask = tf.constant(spectra["frame_mask"])
+    made = training_steps.noise_spectra(BATCH, DURATION_S)
+    clean, enhanced = (tf.constant(np.sqrt(np.square(made[name]).sum(-1))) for name in ("clean", "noisy"))
+    mask = tf.constant(made["frame_mask"])
     function = losses.parse(term).terms[0].function
 
     @tf.function

@@ -92,7 +92,7 @@ def child(network, batch, duration_s, precision, rounds, turn_s):
 
 def quality_net_steps(batch, duration_s, precision):
     """{contender: () -> step} of Quality-Net on a batch of noise."""
-    spectra = _spectra(batch, duration_s)
+    spectra = noise_spectra(batch, duration_s)
     inputs = {"degraded": spectra["noisy"], "clean": spectra["clean"]}
     inputs = {**{name: np.sqrt(np.square(spectrum).sum(-1)) for name, spectrum in inputs.items()}, "frame_mask": spectra["frame_mask"]}
     target = np.linspace(0.3, 0.8, batch, dtype=np.float32)[:, None]
@@ -118,7 +118,7 @@ def blstm_steps(batch, duration_s, precision):
     """{contender: () -> step} of the BLSTM, trained towards the clean spectrogram, on a batch of noise."""
     if precision != "float32":
         raise ValueError(f"the BLSTM is compared in float32 only, not in {precision}")
-    inputs = _spectra(batch, duration_s)
+    inputs = noise_spectra(batch, duration_s)
 
     def in_keras():
         from se_keras import losses, models
@@ -137,7 +137,7 @@ def blstm_steps(batch, duration_s, precision):
     return {OURS: in_keras, STOCK: functools.partial(_in_stock_keras, in_keras), PEERS[0]: in_torch}
 
 
-def _spectra(batch, duration_s):
+def noise_spectra(batch, duration_s):
     """`dataset.spectrogram_batch` of noise and half of it: what the signals are does not change the time a step takes."""
     from se_keras.mixtures.feed import spectrogram_batch
     from se_keras.signals.audio import SAMPLE_RATE

@@ -7,7 +7,7 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 import pytest
 
-from benchmarks import enhancing, measuring, pipeline, run, training_steps
+from benchmarks import enhancing, hearing, measuring, pipeline, run, training_steps
 from benchmarks.training_steps import OURS, PEERS, STOCK, Case
 
 
@@ -112,3 +112,10 @@ def test_a_pipeline_is_compared_with_the_step_and_both_together_are_said():
     assert (row["what"], row["ours"], row["peer"], row["ratio"]) == ("input pipeline, BLSTM, 32 x 3 s", 300.0, 100.0, 3.0)
     assert row["remark"].endswith("training from the pipeline runs at 90 utt/s, 90% of it")
     assert pipeline._row(pipeline.CASES[0], [], "crashed (SIGKILL)")["remark"] == "crashed (SIGKILL)"
+
+
+def test_the_hearing_model_is_compared_with_the_step():
+    records = [{"contender": name, "rate": rate} for name, rate in (("step", 100.0), ("hearing_nb", 1500.0), ("hearing_wb", 800.0))]
+    narrow, wide = hearing.rows(records, None)
+    assert (narrow["what"], narrow["ratio"], wide["ratio"]) == ("hearing_nb, value and gradient, 32 x 3 s", 15.0, 8.0)
+    assert hearing.rows([], "crashed (SIGKILL)")[0]["remark"] == "crashed (SIGKILL)"

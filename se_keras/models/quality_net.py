@@ -48,8 +48,8 @@ def quality_net(bins=257, filters=FILTERS, padding="valid", compression="log", b
         batch_normalization: "input" (or True) for the two-channel input, as MetricGAN's code; "utterance" for that with the statistics
             of each utterance by itself, which is what MetricGAN's batches of one train with; "convolutions" for the output of each
             convolution, before its activation; or False. Statistics are those of valid frames: padding does not count.
-        input_gain: factor on the compressed input, or on what is heard. A spectrally normalised network cannot amplify, so this sets how far apart
-            its scores can lie, and how fast it learns.
+        input_gain: factor on the compressed input, or on what is heard. A spectrally normalised network cannot amplify, so this sets
+            how far apart its scores can lie, and how fast it learns.
         mean_score: what the head says of a zero at the start, below 1 and above 0 if it is a sigmoid; the mean of the labels is a good one.
         conv_slope, dense_slope: negative slope of the LeakyReLU after each convolution, and after each hidden dense layer; 0 is ReLU.
         spectral_norm: what is divided by its norm: "all" kernels, as matrices (Miyato et al. 2018); the "dense" ones only; "none"; or
