@@ -1,5 +1,7 @@
 """Fixtures shared by the suite: where ../shared lies, seeded speech-like signals, a tiny corpus on disk."""
 
+import sys
+import subprocess
 import importlib.util
 import os
 import signal
@@ -175,3 +177,16 @@ def trained(tree, tmp_path_factory):
     train.main(["quality-net", "--data", data, "--enhancer", mse, "--out", quality_net, *QUALITY_NET])
     finetune.main(["--data", data, "--enhancer", mse, "--quality-net", quality_net, "--out", str(root / "tuned"), *FINETUNE])
     return root
+
+
+def run_without_tensorflow(script, *arguments):
+    """A script in a process of its own, with a TensorFlow that cannot be imported: nothing here may ask for it."""
+    code = ("import sys, runpy; sys.modules['tensorflow'] = None; sys.argv = sys.argv[1:]; "
+            "runpy.run_path(sys.argv[0], run_name='__main__')")
+    return subprocess.run([sys.executable, "-c", code, ROOT / f"{script}.py", *map(str, arguments)], cwd=ROOT, capture_output=True,
+                          text=True, timeout=120)
+
+
+def noisy_speech(seconds=2.0, seed=0, level=0.05):
+    wave = speech_like(seconds, seed)
+    return wave + (level * np.random.default_rng(seed).standard_normal(len(wave))).astype(np.float32)
