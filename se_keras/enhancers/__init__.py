@@ -7,7 +7,8 @@ import importlib
 
 from se_keras.errors import check_choice
 
-FAMILIES = {"magnitude_mask": "MaskEnhancer", "complex_mask": "ComplexMaskEnhancer", "complex_mapping": "ComplexMappingEnhancer"}
+FAMILIES = {"magnitude_mask": "MaskEnhancer", "binary_mask": "BinaryMaskEnhancer", "complex_mask": "ComplexMaskEnhancer",
+            "complex_mapping": "ComplexMappingEnhancer"}
 DEFAULT_FAMILY = "magnitude_mask"
 
 

@@ -33,6 +33,12 @@ TERMS = {  # name: (module, what it hears, its option, values of the option; of 
     "lms": ("lms", "magnitude", "order", ("frames", "memory")),
     "mrstft": ("mrstft", "wave", None, ()),
     "llr": ("llr", "wave", None, ()),
+    "mse_wave": ("waves", "wave", None, ()),
+    "sdr": ("waves", "wave", None, ()),
+    "compressed": ("compressed", "spectrum", "exponent", ("paper", "repository")),
+    "ibm_bce": ("ibm", "mask", "criterion", None),
+    "ibm_mse": ("ibm", "mask", "criterion", None),
+    "ibm_bce_dice": ("ibm", "mask", "criterion", None),
 }
 KNOWN = ", ".join(TERMS)
 

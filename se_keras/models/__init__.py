@@ -7,7 +7,14 @@ from se_keras import backend
 from se_keras.errors import UserError, check_choice
 
 # Each enhancer network with its family (`enhancers.FAMILIES`): what its output means. A new one is a line here, a file and a test.
-ENHANCERS = {"blstm": "magnitude_mask", "dnn": "magnitude_mask"}
+ENHANCERS = {"blstm": "magnitude_mask", "dnn": "magnitude_mask", "lstm": "magnitude_mask", "dccrn": "complex_mapping",
+             "tfgridnet": "complex_mapping", "autoencoder": "complex_mapping", "autoencoder_ibm": "binary_mask", "unet_ibm": "binary_mask"}
+# The STFT of a network's authors, where it is not `Stft()`: what it is trained with unless --stft says otherwise.
+STFTS = {
+    "dccrn": {"n_fft": 512, "hop_length": 100, "window": "hann", "win_length": 400, "center": False, "inverse": "least_squares"},
+    "tfgridnet": {"n_fft": 512, "hop_length": 256, "window": "sqrt_hann", "pad_mode": "reflect", "tail": "cut"},
+    **{name: {"n_fft": 512, "hop_length": 128, "window": "hann"} for name in ("autoencoder", "autoencoder_ibm", "unet_ibm")},
+}
 TRAINED_QUALITY_NETWORKS = ("quality_net", "quality_net_2018")  # degraded and, the first, clean magnitude -> score
 QUALITY_NETWORKS = (*TRAINED_QUALITY_NETWORKS, "hearing")  # the last has nothing to learn
 _registered = {}  # name: builder, of `register`

@@ -21,7 +21,7 @@ def train_enhancer(args, train_rows, valid_rows):
         UserError: what cannot be meant, before any work; a loss that is not a number, during it.
     """
     check_choice("--model", args.model, tuple(models.ENHANCERS))
-    config = Stft.checked(args.stft)
+    config = Stft.checked({**models.STFTS.get(args.model, {}), **args.stft})
     arguments = models.with_bins(args.model_args, config)
     objective = losses.parse(args.loss, judge=args.quality_net is not None, compression=args.compression)
     args.loss = objective.text

@@ -16,6 +16,12 @@ win_length - hop_length samples on either side, and the window lies on the first
 sample t * hop_length - (win_length - hop_length), every sample lies in all the frames that can hold it, and the transform can be
 inverted everywhere: 48,000 samples make 483 frames of 512 samples, window 400, hop 100. librosa's `center=False` pads nothing, has
 the window in the middle of the frame, and loses the first and last samples.
+
+The last hop. tail="pad": zeros make the signal a whole number of hops long, and every sample comes back. "cut": no frame is made for a
+part of a hop, as in torch and librosa: 1 + floor(n / hop_length) frames, and what lies behind the last one's centre comes back as zeros.
+
+Inverse. A spectrum that was changed is no signal's any more; "dft" takes each frame's inverse DFT and drops what lies outside the window,
+"least_squares" the samples within the window whose DFT is nearest (DCCRN's, by pseudo-inverse). Of an unchanged spectrum they are equal.
 """
 
 import functools
@@ -28,6 +34,8 @@ import scipy.signal
 from se_keras.errors import UserError
 
 PAD_MODES = ("constant", "reflect")
+TAILS = ("pad", "cut")
+INVERSES = ("dft", "least_squares")
 _SMALLEST_WEIGHT = 1e-4  # of the largest: below it, the inverse would make a rounding error of 1e-7 larger than 1e-5
 
 
@@ -42,6 +50,8 @@ class Stft:
         win_length: samples in the window, at most n_fft; a frame is zero elsewhere. None: n_fft.
         center: True: frames, and the window in them, are centred on multiples of hop_length. False: see the module.
         pad_mode: what the signal is padded with: "constant" (zeros) or "reflect".
+        tail: of centred frames, "pad" or "cut": see the module.
+        inverse: "dft" or "least_squares": see the module.
     """
 
     n_fft: int = 512
@@ -50,6 +60,8 @@ class Stft:
     win_length: int | None = None
     center: bool = True
     pad_mode: str = "constant"
+    tail: str = "pad"
+    inverse: str = "dft"
 
     def __post_init__(self):
         if self.win_length == self.n_fft:  # one transform, one description: cards are compared
@@ -71,11 +83,11 @@ class Stft:
     def frames(self, samples):
         """Frames of a signal of `samples` samples."""
         if self.center:
-            return 1 + -(-samples // self.hop_length)
+            return 1 + (samples // self.hop_length if self.tail == "cut" else -(-samples // self.hop_length))
         return -(-(samples + self.padding) // self.hop_length)
 
     def samples(self, frames):
-        """Samples of the longest signal that has `frames` frames: (frames - 1) * hop_length of centred ones."""
+        """Samples of a signal of `frames` frames that all come back: (frames - 1) * hop_length of centred ones."""
         if self.center:
             return (frames - 1) * self.hop_length
         return frames * self.hop_length - self.padding
@@ -91,7 +103,8 @@ class Stft:
 
         Raises:
             UserError: an unknown one; lengths that are no whole numbers, an odd n_fft, a window longer than n_fft or shorter than two
-                hops; a window that SciPy does not know or that no sample can be recovered from; another center or pad_mode.
+                hops; a window that SciPy does not know or that no sample can be recovered from; another center, pad_mode, tail or
+                inverse; a tail that is cut of frames that are not centred.
         """
         names = [field.name for field in fields(cls)]
         if unknown := sorted(set(arguments) - set(names)):
@@ -108,8 +121,11 @@ class Stft:
                             "frames or more")
         if type(config.center) is not bool:
             raise UserError(f"center {config.center!r}: true or false is expected")
-        if config.pad_mode not in PAD_MODES:
-            raise UserError(f"pad_mode {config.pad_mode!r}: {' or '.join(PAD_MODES)} is expected")
+        for name, choices in (("pad_mode", PAD_MODES), ("tail", TAILS), ("inverse", INVERSES)):
+            if (value := getattr(config, name)) not in choices:
+                raise UserError(f"{name} {value!r}: {' or '.join(choices)} is expected")
+        if config.tail == "cut" and not config.center:
+            raise UserError("tail 'cut' is of centred frames, and center is false; leave one of them out")
         try:
             window = _window(config) if isinstance(config.window, str) else None
         except ValueError:
@@ -127,6 +143,16 @@ class Stft:
 
 
 @functools.lru_cache
+def _least_squares(config):
+    """Real and imaginary part of a frame's spectrum -> its samples, float32 `(2 * bins, n_fft)`: the pseudo-inverse on the window's support."""
+    support = _support(config)
+    rows = np.fft.rfft(np.eye(config.n_fft)[support])
+    inverse = np.zeros((2 * config.bins, config.n_fft))
+    inverse[:, support] = np.linalg.pinv(np.concatenate([rows.real, rows.imag], axis=1))
+    return inverse.astype(np.float32)
+
+
+@functools.lru_cache
 def _window(config):
     """The window in its frame, float32 `(n_fft,)`."""
     length = config.win_length or config.n_fft
@@ -135,8 +161,16 @@ def _window(config):
     if name != config.window:
         with np.errstate(invalid="ignore"):
             window = np.sqrt(window)
+    framed = np.zeros(config.n_fft, np.float32)
+    framed[_support(config)] = window
+    return framed
+
+
+def _support(config):
+    """Where the window lies in its frame."""
+    length = config.win_length or config.n_fft
     before = (config.n_fft - length) // 2 if config.center else 0
-    return np.pad(window, (before, config.n_fft - length - before)).astype(np.float32)
+    return slice(before, before + length)
 
 
 def _weight(config, frames):
@@ -155,9 +189,9 @@ def stft(wave, config=Stft()):
     frames = config.frames(samples)
     padded = np.zeros(wave.shape[:-1] + ((frames - 1) * config.hop_length + config.n_fft,), np.float32)
     if config.pad_mode == "reflect" and samples:
-        padded[..., :samples + 2 * reach] = np.pad(wave, [(0, 0)] * (wave.ndim - 1) + [(reach, reach)], "reflect")
-    else:
-        padded[..., reach:reach + samples] = wave
+        wave, reach = np.pad(wave, [(0, 0)] * (wave.ndim - 1) + [(reach, reach)], "reflect"), 0
+    wave = wave[..., :padded.shape[-1] - reach]  # a tail that is cut may reach beyond the last frame
+    padded[..., reach:reach + wave.shape[-1]] = wave
     framed = np.lib.stride_tricks.sliding_window_view(padded, config.n_fft, axis=-1)[..., ::config.hop_length, :]
     spectrum = scipy.fft.rfft(framed * _window(config), axis=-1)
     return spectrum[..., None].view(np.float32)
@@ -165,14 +199,20 @@ def stft(wave, config=Stft()):
 
 def istft(spectrum, samples, config=Stft()):
     """float32 `(..., frames, bins, 2)` -> float32 `(..., samples)`: weighted overlap-add, exact for an unchanged spectrum."""
-    spectrum = np.ascontiguousarray(spectrum, np.float32).view(np.complex64)[..., 0]
-    framed = scipy.fft.irfft(spectrum, config.n_fft, axis=-1) * _window(config)
+    spectrum = np.ascontiguousarray(spectrum, np.float32)
+    if config.inverse == "least_squares":
+        framed = np.concatenate([spectrum[..., 0], spectrum[..., 1]], axis=-1) @ _least_squares(config)
+    else:
+        framed = scipy.fft.irfft(spectrum.view(np.complex64)[..., 0], config.n_fft, axis=-1)
+    framed = framed * _window(config)
     frames, hop = framed.shape[-2], config.hop_length
     wave = np.zeros(framed.shape[:-2] + ((frames - 1) * hop + config.n_fft,), np.float32)
     for t in range(frames):
         wave[..., t * hop:t * hop + config.n_fft] += framed[..., t, :]
-    kept = slice(config.padding, config.padding + samples)
-    return wave[..., kept] / _weight(config, frames)[kept]
+    known = min(samples, config.samples(frames)) if config.tail == "cut" else samples
+    kept = slice(config.padding, config.padding + known)
+    wave = wave[..., kept] / _weight(config, frames)[kept]
+    return wave if known == samples else np.pad(wave, [(0, 0)] * (wave.ndim - 1) + [(0, samples - known)])
 
 
 def magnitude(spectrum):
@@ -186,11 +226,13 @@ def stft_ops(wave, config=Stft()):
 
     samples, reach = ops.shape(wave)[-1], config.padding
     total = (config.frames(samples) - 1) * config.hop_length + config.n_fft
-    padded = ops.pad(wave, [[0, 0], [reach, total - reach - samples]])
+    padded = ops.pad(wave, [[0, 0], [reach, reach if config.tail == "cut" else total - reach - samples]])
     if config.pad_mode == "reflect":
         before, behind = (reach + _mirrored(ops.arange(start, start + reach), samples) for start in (-reach, samples))
         padded = ops.concatenate([ops.take(padded, before, axis=1), padded[:, reach:reach + samples],
                                   ops.take(padded, behind, axis=1), padded[:, samples + 2 * reach:]], axis=1)
+    if config.tail == "cut":
+        padded = padded[:, :total]
     real, imag = ops.stft(padded, config.n_fft, config.hop_length, config.n_fft, window=_window(config), center=False)
     return ops.stack([real, imag], axis=-1)
 
@@ -209,10 +251,16 @@ def istft_ops(spectrum, samples, config=Stft()):
     from keras import ops
 
     window, start = _window(config), config.padding
-    framed = ops.irfft((spectrum[..., 0], spectrum[..., 1]), config.n_fft) * window
-    wave = _overlap_add(framed, config.hop_length)[:, start:start + samples]
-    weight = _overlap_add(ops.ones_like(framed[:1, :, :1]) * (window ** 2), config.hop_length)[:, start:start + samples]
-    return wave / weight  # what is cut off may have weight 0, and no gradient
+    if config.inverse == "least_squares":
+        framed = ops.matmul(ops.concatenate([spectrum[..., 0], spectrum[..., 1]], axis=-1), _least_squares(config))
+    else:
+        framed = ops.irfft((spectrum[..., 0], spectrum[..., 1]), config.n_fft)
+    framed = framed * window
+    known = ops.minimum(samples, config.samples(ops.shape(spectrum)[1])) if config.tail == "cut" else samples
+    wave = _overlap_add(framed, config.hop_length)[:, start:start + known]
+    weight = _overlap_add(ops.ones_like(framed[:1, :, :1]) * (window ** 2), config.hop_length)[:, start:start + known]
+    wave = wave / weight  # what is cut off may have weight 0, and no gradient
+    return ops.pad(wave, [[0, 0], [0, samples - known]]) if config.tail == "cut" else wave
 
 
 def _overlap_add(framed, hop):
