@@ -41,6 +41,12 @@ TERMS = {  # name: (module, what it hears, its option, values of the option; of 
     "ibm_bce_dice": ("ibm", "mask", "criterion", None),
 }
 KNOWN = ", ".join(TERMS)
+# The DCCRN study's couplings by name, (r1 A + r2 B) / (r1 + r2) with its constants; docs/errata.md says where its code does otherwise.
+_COUPLED = {"mse+lms": ("mse_wave", 1000, "lms", 1), "mse+si_snr": ("mse_wave", 100, "si_snr", 1),
+            "mse+pmsqe": ("mse_wave", 1000, "pmsqe", 1), "si_snr+si_sdr": ("si_snr", 1, "si_sdr", 1),
+            "sdr+lms": ("sdr", 1, "lms", 2), "sdr+pmsqe": ("sdr", 1, "pmsqe", 15),
+            "si_snr+lms": ("si_snr", 1, "lms", 2), "si_snr+pmsqe": ("si_snr", 1, "pmsqe", 8)}
+COUPLINGS = {name: f"{a}:{r1 / (r1 + r2):.6g},{b}:{r2 / (r1 + r2):.6g}" for name, (a, r1, b, r2) in _COUPLED.items()}
 
 
 @dataclass(frozen=True)
@@ -103,7 +109,7 @@ def parse(text, judge=True, compression=None):
     """The `Objective` of an expression such as "mse:1", "mse:3,si_sdr:0.1", "quality:1,mse[magnitude]:0.5".
 
     Args:
-        text: the expression (`expressions`).
+        text: the expression (`expressions`), or the name of one of `COUPLINGS`.
         judge: whether there is a judge, which terms of its score need.
         compression: of an `mse` whose brackets name none; None for its own default, log1p.
 
@@ -111,6 +117,7 @@ def parse(text, judge=True, compression=None):
         UserError: an unknown term or option, a weight that is not a number above 0, a term that stands twice, a term of a judge's score
             without a judge; the message lists the known terms.
     """
+    text = COUPLINGS.get(text, text)
     example = f"terms with weights such as mse:3,si_sdr:0.1; known terms: {KNOWN}"
     terms = []
     for name, weight in expressions.parse(text, "--loss", example, TERMS).items():
