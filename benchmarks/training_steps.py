@@ -170,11 +170,11 @@ def _in_stock_keras(build):
 @contextlib.contextmanager
 def _stock_layers():
     """Convolutions by keras.layers.Conv2D alone, LSTMs by keras.layers.Bidirectional alone."""
-    from se_keras.models import dft_conv, lstm
+    from se_keras.models import dft_conv, recurrent
 
-    smallest, written_out = dft_conv.SMALLEST_KERNEL, lstm.Bidirectional._written_out
-    dft_conv.SMALLEST_KERNEL, lstm.Bidirectional._written_out = 1000, lambda self, training=None: False
+    smallest, written_out = dft_conv.SMALLEST_KERNEL, recurrent.Bidirectional._written_out
+    dft_conv.SMALLEST_KERNEL, recurrent.Bidirectional._written_out = 1000, lambda self, training=None: False
     try:
         yield
     finally:
-        dft_conv.SMALLEST_KERNEL, lstm.Bidirectional._written_out = smallest, written_out
+        dft_conv.SMALLEST_KERNEL, recurrent.Bidirectional._written_out = smallest, written_out

@@ -15,7 +15,7 @@ def test_the_stock_layers_are_put_back():
     import keras
 
     from se_keras.models import dft_conv
-    from se_keras.models.lstm import Bidirectional
+    from se_keras.models.recurrent import Bidirectional
 
     layer, before = Bidirectional(keras.layers.LSTM(4, return_sequences=True)), dft_conv.SMALLEST_KERNEL
     ours = layer._written_out()

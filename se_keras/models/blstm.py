@@ -11,7 +11,7 @@ from se_keras.models.layers import (
     gate_activation,
     register,
 )
-from se_keras.models.lstm import Bidirectional
+from se_keras.models.recurrent import Bidirectional
 
 
 def blstm(bins=257, units=200, dense_units=300, dropout=0.0, mask_floor=0.0, compression="log", normalization="utterance",

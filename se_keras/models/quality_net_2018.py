@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from se_keras.models.layers import gate_activation, register
-from se_keras.models.lstm import Bidirectional
+from se_keras.models.recurrent import Bidirectional
 
 
 def quality_net_2018(bins=257, units=100, dense_units=50, dropout=0.3, recurrent_activation="sigmoid", name="quality_net_2018"):
@@ -19,7 +19,7 @@ def quality_net_2018(bins=257, units=100, dense_units=50, dropout=0.3, recurrent
     float32 `(batch, frames)`, 0 on padding. Both are raw P.862 PESQ, as in the authors' weights and in their loss, which weighs
     frames by it (`losses.quality.frame_weighted_loss`); both are unbounded.
 
-    In training, recurrent dropout takes the LSTM along Keras's own, slower path; inference goes by `lstm.Bidirectional`'s.
+    In training, recurrent dropout takes the LSTM along Keras's own, slower path; inference goes by `recurrent.Bidirectional`'s.
 
     Args:
         bins: frequency bins.

@@ -1,4 +1,4 @@
-"""A bidirectional LSTM that trains on a CPU as fast as it should: two loops of few kernels, and a gradient written out."""
+"""LSTMs that train on a CPU as fast as they should: loops of few kernels, and a gradient written out."""
 
 import keras
 from keras import ops
@@ -34,7 +34,24 @@ class Bidirectional(keras.layers.Bidirectional):
     def _written_out(self, training=False):
         layers = (self.forward_layer, self.backward_layer)
         return (all(map(_standard, layers)) and not (training and any(map(_drops, layers))) and self.merge_mode == "concat"
-                and self.compute_dtype == "float32" and keras.backend.backend() == "tensorflow" and on_cpu())
+                and _here(self))
+
+
+@register
+class Lstm(keras.layers.LSTM):
+    """`keras.layers.LSTM`, in one direction, with the same weights, configuration and results: `Bidirectional` says where it is faster.
+
+    Call arguments: sequence float32 `(batch, frames, features)`; mask bool `(batch, frames)`, True first and then False, or None.
+    Output float32 `(batch, frames, units)`; what stands on padding frames has no meaning.
+    """
+
+    def call(self, sequences, initial_state=None, mask=None, training=False):
+        if initial_state is not None or not self._written_out(training):
+            return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
+        return _lstm(sequences, *(weight.value for weight in (self.cell.kernel, self.cell.recurrent_kernel, self.cell.bias)))
+
+    def _written_out(self, training=False):
+        return _standard(self) and not self.go_backwards and not (training and _drops(self)) and _here(self)
 
 
 def _standard(layer):
@@ -48,6 +65,18 @@ def _drops(layer):
     return bool(layer.dropout or layer.recurrent_dropout)
 
 
+def _here(layer):
+    """Whether a layer computes where the written-out loops are of use."""
+    return layer.compute_dtype == "float32" and keras.backend.backend() == "tensorflow" and on_cpu()
+
+
+def _lstm(x, kernel, recurrent, bias):
+    """One direction's outputs, float32 `(batch, frames, units)`; arguments as `_bidirectional_lstm`, without the directions' axis."""
+    import tensorflow as tf
+
+    return tf.transpose(_one_direction(tf.transpose(x, [1, 0, 2]), kernel, recurrent, bias), [1, 0, 2])
+
+
 def _bidirectional_lstm(x, lengths, kernel, recurrent, bias):
     """Both directions' outputs, side by side: float32 `(batch, frames, 2 units)`.
 
@@ -59,17 +88,23 @@ def _bidirectional_lstm(x, lengths, kernel, recurrent, bias):
     """
     import tensorflow as tf
 
-    def gates_last(weight):  # input, forget, output, candidate: the three sigmoids stand together
-        i, f, g, o = tf.split(weight, 4, axis=-1)
-        return tf.concat([i, f, o, g], axis=-1)
-
     def reverse(sequence):
         return tf.reverse_sequence(sequence, lengths, seq_axis=0, batch_axis=1)
 
     x = tf.transpose(x, [1, 0, 2])  # time first
-    forward, backward = (_recurrence(_product(part, gates_last(kernel[d])) + gates_last(bias[d]), gates_last(recurrent[d]))
-                         for d, part in enumerate((x, reverse(x))))
+    forward, backward = (_one_direction(part, kernel[d], recurrent[d], bias[d]) for d, part in enumerate((x, reverse(x))))
     return tf.transpose(tf.concat([forward, reverse(backward)], axis=-1), [1, 0, 2])
+
+
+def _one_direction(x, kernel, recurrent, bias):
+    """h of every frame, float32 `(frames, batch, units)`, of x float32 `(frames, batch, features)` and weights as Keras keeps them."""
+    import tensorflow as tf
+
+    def gates_last(weight):  # input, forget, output, candidate: the three sigmoids stand together
+        i, f, g, o = tf.split(weight, 4, axis=-1)
+        return tf.concat([i, f, o, g], axis=-1)
+
+    return _recurrence(_product(x, gates_last(kernel)) + gates_last(bias), gates_last(recurrent))
 
 
 def _product(sequence, matrix):
