@@ -5,6 +5,9 @@ import subprocess
 import importlib.util
 import os
 import signal
+import threading
+import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -190,3 +193,56 @@ def run_without_tensorflow(script, *arguments):
 def noisy_speech(seconds=2.0, seed=0, level=0.05):
     wave = speech_like(seconds, seed)
     return wave + (level * np.random.default_rng(seed).standard_normal(len(wave))).astype(np.float32)
+
+
+class Server(ThreadingHTTPServer):
+    """Serves `files` {name: bytes}; notes the Range headers; may ignore Range, or break off once after `break_after` bytes."""
+
+    def __init__(self, files):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.files, self.ranges, self.with_range, self.break_after = files, [], True, None
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        body, wanted = self.server.files.get(self.path.lstrip("/")), self.headers.get("Range")
+        self.server.ranges.append(wanted)
+        if body is None:
+            self.send_error(404, "Not Found")
+            return
+        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and self.server.with_range else 0
+        if start and start >= len(body):
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{len(body)}")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+        self.send_header("Content-Length", str(len(body) - start))
+        self.end_headers()
+        end, self.server.break_after = self.server.break_after, None
+        self.wfile.write(body[start:end])
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def server():
+    """A server that runs while a test does."""
+    with Server({}) as running:
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        thread.start()
+        yield running
+        running.shutdown()
+
+
+def zipped(folder, path):
+    """A folder as the archive `path`, its own name uppermost within; the bytes."""
+    with zipfile.ZipFile(path, "w") as file:
+        for one in sorted(folder.rglob("*")):
+            file.write(one, f"{folder.name}/{one.relative_to(folder)}")
+    return path.read_bytes()

@@ -1,17 +1,13 @@
-"""The Voice Bank corpus: ready-made pairs, and their download from a local server that misbehaves."""
+"""The Voice Bank corpus: ready-made pairs, and their download from a local server."""
 
-import argparse
 import hashlib
 import json
 import shutil
-import threading
-import zipfile
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
 import soundfile as sf
-from conftest import noise, prepare, speech_like
+from conftest import noise, prepare, speech_like, zipped
 
 from se_keras.corpora import voicebank
 from se_keras.errors import UserError
@@ -95,112 +91,6 @@ def test_voicebank_errors(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-# Downloads, from a server on this machine.
-
-class Server(ThreadingHTTPServer):
-    """Serves `files` {name: bytes}; notes the Range headers; may ignore Range, or break off once after `break_after` bytes."""
-
-    def __init__(self, files):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.files, self.ranges, self.with_range, self.break_after = files, [], True, None
-        self.url = f"http://127.0.0.1:{self.server_port}"
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_GET(self):
-        body, wanted = self.server.files.get(self.path.lstrip("/")), self.headers.get("Range")
-        self.server.ranges.append(wanted)
-        if body is None:
-            self.send_error(404, "Not Found")
-            return
-        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and self.server.with_range else 0
-        if start and start >= len(body):
-            self.send_response(416)
-            self.send_header("Content-Range", f"bytes */{len(body)}")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        self.send_response(206 if start else 200)
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
-        self.send_header("Content-Length", str(len(body) - start))
-        self.end_headers()
-        end, self.server.break_after = self.server.break_after, None
-        self.wfile.write(body[start:end])
-
-    def log_message(self, *arguments):
-        pass
-
-
-@pytest.fixture
-def server():
-    """A server that runs while a test does."""
-    with Server({}) as running:
-        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-        thread.start()
-        yield running
-        running.shutdown()
-
-
-BODY = np.random.default_rng(0).bytes(300_000)
-
-
-def test_fetch_from_the_start(server, tmp_path):
-    server.files["a.zip"] = BODY
-    voicebank.fetch(f"{server.url}/a.zip", tmp_path / "a.zip")
-    assert (tmp_path / "a.zip").read_bytes() == BODY and server.ranges == [None]
-
-
-def test_fetch_goes_on_from_half_a_file(server, tmp_path):
-    server.files["a.zip"] = BODY
-    (tmp_path / "a.zip.part").write_bytes(BODY[:100_000])
-    voicebank.fetch(f"{server.url}/a.zip", tmp_path / "a.zip")
-    assert (tmp_path / "a.zip").read_bytes() == BODY and server.ranges == ["bytes=100000-"]
-    assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
-
-
-def test_fetch_goes_on_when_the_connection_breaks(server, tmp_path):
-    server.files["a.zip"], server.break_after = BODY, 120_000
-    voicebank.fetch(f"{server.url}/a.zip", tmp_path / "a.zip")
-    assert (tmp_path / "a.zip").read_bytes() == BODY and server.ranges == [None, "bytes=65536-"]  # whole chunks are kept
-
-
-def test_fetch_starts_over_where_the_server_knows_no_range(server, tmp_path):
-    server.files["a.zip"], server.with_range = BODY, False
-    (tmp_path / "a.zip.part").write_bytes(b"x" * 100_000)
-    voicebank.fetch(f"{server.url}/a.zip", tmp_path / "a.zip")
-    assert (tmp_path / "a.zip").read_bytes() == BODY
-
-
-def test_fetch_of_a_complete_part_file(server, tmp_path):
-    """Killed between the last byte and the renaming; and a part file longer than the archive, which cannot be its beginning."""
-    server.files["a.zip"] = BODY
-    (tmp_path / "a.zip.part").write_bytes(BODY)
-    voicebank.fetch(f"{server.url}/a.zip", tmp_path / "a.zip")
-    (tmp_path / "b.zip.part").write_bytes(BODY + b"more")
-    voicebank.fetch(f"{server.url}/a.zip", tmp_path / "b.zip")
-    assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes() == BODY
-
-
-def test_fetch_errors(server, tmp_path, monkeypatch):
-    with pytest.raises(UserError, match="a.zip: the server answers 404 Not Found; see --base-url"):
-        voicebank.fetch(f"{server.url}/a.zip", tmp_path / "a.zip")
-    monkeypatch.setattr(voicebank.time, "sleep", lambda seconds: None)
-    with pytest.raises(UserError, match="cannot be fetched .*run the same command again"):
-        voicebank.fetch("http://127.0.0.1:1/a.zip", tmp_path / "a.zip")
-    server.files["a.zip"] = BODY
-    monkeypatch.setattr(voicebank.shutil, "disk_usage", lambda path: argparse.Namespace(free=1000))
-    with pytest.raises(UserError, match="too little space is left"):
-        voicebank.fetch(f"{server.url}/a.zip", tmp_path / "a.zip")
-
-
-def zipped(folder, path):
-    with zipfile.ZipFile(path, "w") as file:
-        for one in sorted(folder.rglob("*")):
-            file.write(one, f"{folder.name}/{one.relative_to(folder)}")
-    return path.read_bytes()
-
-
 def test_download_fetches_unpacks_records_and_is_not_repeated(server, tmp_path, capsys):
     root = make_voicebank(tmp_path / "published", 16_000)
     (root / "logfiles").mkdir()
@@ -217,27 +107,3 @@ def test_download_fetches_unpacks_records_and_is_not_repeated(server, tmp_path, 
     requests = len(server.ranges)
     run_voicebank(tmp_path / "vb", tmp_path / "other", *flags)
     assert len(server.ranges) == requests == 5
-
-
-def test_unpacking_stays_in_its_folder(tmp_path):
-    with zipfile.ZipFile(tmp_path / "bad.zip", "w") as file:
-        file.writestr("good.txt", "x")
-        file.writestr("../../outside.txt", "x")
-    with pytest.raises(UserError, match="holds the path '../../outside.txt', which leads out"):
-        voicebank.unpack(tmp_path / "bad.zip", tmp_path / "deep" / "bad")
-    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["bad.zip"]
-
-
-def test_a_damaged_archive_is_told_and_leaves_nothing(tmp_path):
-    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
-        file.writestr("a/good.bin", BODY)
-    (tmp_path / "cut.zip").write_bytes((tmp_path / "a.zip").read_bytes()[:-5000])
-    data = bytearray((tmp_path / "a.zip").read_bytes())
-    data[1000] ^= 1
-    (tmp_path / "flipped.zip").write_bytes(data)
-    for name in ("cut", "flipped"):
-        with pytest.raises(UserError, match=f"{name}.zip: is damaged .*delete it"):
-            voicebank.unpack(tmp_path / f"{name}.zip", tmp_path / name)
-        assert not (tmp_path / name).exists()
-    voicebank.unpack(tmp_path / "a.zip", tmp_path / "a")
-    assert (tmp_path / "a" / "good.bin").read_bytes() == BODY

@@ -202,7 +202,7 @@ def test_a_damaged_score_database_is_said(tmp_path):
 
 
 def test_a_web_page_kept_as_an_archive_is_fetched_again(tmp_path, monkeypatch, capsys):
-    from se_keras.corpora import voicebank
+    from se_keras.corpora import download
 
     fetched = []
 
@@ -210,12 +210,12 @@ def test_a_web_page_kept_as_an_archive_is_fetched_again(tmp_path, monkeypatch, c
         fetched.append(url)
         path.write_bytes(b"<!DOCTYPE html>")
 
-    monkeypatch.setattr(voicebank, "fetch", fetch)
-    (tmp_path / f"{voicebank.ARCHIVES[0]}.zip").write_bytes(b"\n<html>sign in</html>")
+    monkeypatch.setattr(download, "fetch", fetch)
+    (tmp_path / "wanted.zip").write_bytes(b"\n<html>sign in</html>")
     with pytest.raises(UserError, match="the server sent a web page instead of the archive"):
-        voicebank.download("http://localhost", tmp_path, tmp_path / "record.json")
+        download.archives(["wanted"], "http://localhost", tmp_path, tmp_path / "record.json", lambda name: False)
     assert len(fetched) == 1 and "is a web page, no archive; it is fetched again" in capsys.readouterr().out
-    assert not (tmp_path / f"{voicebank.ARCHIVES[0]}.zip").exists()
+    assert not (tmp_path / "wanted.zip").exists()
 
 
 @pytest.mark.parametrize("kind", ["encrypted", "a link"])
@@ -223,7 +223,7 @@ def test_members_that_are_not_unpacked(kind, tmp_path):
     import stat
     import zipfile
 
-    from se_keras.corpora import voicebank
+    from se_keras.corpora import download
 
     info = zipfile.ZipInfo("x.wav")
     info.external_attr = (stat.S_IFLNK | 0o777) << 16 if kind == "a link" else 0
@@ -235,7 +235,7 @@ def test_members_that_are_not_unpacked(kind, tmp_path):
             data[data.index(signature) + at] |= 1
         (tmp_path / "a.zip").write_bytes(data)
     with pytest.raises(UserError, match=f"'x.wav' is {kind}; not unpacked"):
-        voicebank.unpack(tmp_path / "a.zip", tmp_path / "a")
+        download.unpack(tmp_path / "a.zip", tmp_path / "a")
     assert not (tmp_path / "a").exists()
 
 
