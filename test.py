@@ -15,6 +15,7 @@ Paired tests: the last system against the one before it, every later trained sys
 """
 
 import itertools
+import json
 from pathlib import Path
 
 from se_keras import cli, files, metrics, pretrained
@@ -40,6 +41,15 @@ def distinct_names(names, given, flag="--systems"):
         labels = ["/".join(path[-length:]) if names.count(name) > 1 and one not in UNTRAINED else name
                   for name, one, path in zip(names, given, paths, strict=True)]
     return labels
+
+
+def overlap(data):
+    """What corpus.json says that the test shares with training, as a sentence after others; "" where it shares nothing."""
+    try:
+        said = json.loads((data / "corpus.json").read_text(encoding="utf-8")).get("overlap", "")
+    except (OSError, ValueError, AttributeError):  # manifests alone are a data folder too
+        said = ""
+    return said and f" Not unseen: {said}."
 
 
 def comparisons(names):
@@ -105,7 +115,7 @@ def main(argv=None):
     files.check_writable(out)
 
     part = f", a subset: {len(rows):,} of {len(every):,} utterances, each SNR and noise type in its share"
-    note = f"Scored on {data / args.split}.jsonl{part if len(rows) < len(every) else ''}."
+    note = f"Scored on {data / args.split}.jsonl{part if len(rows) < len(every) else ''}.{overlap(data) if args.split == 'test' else ''}"
     with scores.Scorer([metric.name for metric in chosen], data / "scores", args.workers, args.on_error) as scorer:
         table = evaluation.evaluate(rows, systems, scorer, out / "scores.csv", args.batch, predictor, judges=judges)
 

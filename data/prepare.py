@@ -26,7 +26,8 @@ DESCRIPTION = """A corpus -> DIR/{train,valid,test}.jsonl and DIR/corpus.json. L
   python data/prepare.py folders --speech S --noise N --out DIR
   python data/prepare.py pairs --noisy NOISY --clean CLEAN --out DIR
   python data/prepare.py timit --root TIMIT --noise HU100 --test-noise N --out DIR
-  python data/prepare.py voicebank --root ROOT --download --out DIR"""
+  python data/prepare.py voicebank --root ROOT --download --out DIR
+  python data/prepare.py noizeus --root ROOT --download --out DIR"""
 
 
 def main(argv=None):
@@ -101,10 +102,12 @@ def already_there(out, wanted):
 def prepare(args, out, wanted):
     """Make the rows, then write manifests and, last, corpus.json; returns what corpus.json holds."""
     made = corpora.get(args.corpus).prepare(args, out)
-    manifest.check_splits(made.splits)
-    protocol.check_contents(made.splits)
+    apart = {split: rows for split, rows in made.splits.items() if not (made.overlap and split == "test")}
+    manifest.check_splits(apart)
+    protocol.check_contents(apart)
     corpus = {
-        "name": args.corpus, "source": made.source, "licence": made.licence, **made.notes, "sample_rate": audio.SAMPLE_RATE,
+        "name": args.corpus, "source": made.source, "licence": made.licence, **made.notes,
+        **({"overlap": made.overlap} if made.overlap else {}), "sample_rate": audio.SAMPLE_RATE,
         "counts": {split: protocol.counts(rows) for split, rows in made.splits.items()}, "settings": wanted,
         "fingerprint": protocol.fingerprint(made.splits),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in ("numpy", "soundfile", "soxr")}},
@@ -122,6 +125,8 @@ def show(corpus, out):
     """Print what the folder holds."""
     print(tabulate([[split, *count.values()] for split, count in corpus["counts"].items()],
                    headers=["split", "rows", "utterances", "speakers", "noise types", "noise files", "hours"]))
+    if "overlap" in corpus:
+        print(f"notice: {corpus['overlap']}")
     print(f"{corpus['name']} is ready in {out} (fingerprint {corpus['fingerprint'][:12]})")
 
 

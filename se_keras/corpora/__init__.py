@@ -8,7 +8,7 @@ import importlib
 
 from se_keras.errors import UserError
 
-NAMES = ("demo", "folders", "pairs", "timit", "voicebank")
+NAMES = ("demo", "folders", "pairs", "timit", "voicebank", "noizeus")
 
 
 def get(name):
@@ -19,4 +19,4 @@ def get(name):
     """
     if name not in NAMES:
         raise UserError(f"unknown corpus {name!r}; known: {', '.join(NAMES)}")
-    return importlib.import_module(f"{__name__}.{name}")
+    return importlib.import_module(f"{__name__}.{name.replace('-', '_')}")

@@ -6,9 +6,8 @@ from pathlib import Path
 
 from se_keras.corpora import protocol
 from se_keras.errors import UserError
-from se_keras.mixtures.manifest import SPLITS
+from se_keras.mixtures.manifest import SPLITS, UNKNOWN
 
-UNKNOWN = "unknown"  # a speaker, where neither a folder nor a name says who it is
 LAYOUT = "expected NOISY/*.wav|flac and CLEAN/*.wav|flac of the same names, or NOISY/train|valid|test/* and CLEAN/train|valid|test/*"
 
 

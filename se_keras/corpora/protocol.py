@@ -84,12 +84,14 @@ class Corpus:
         licence: under which they may be used.
         splits: {split: rows}.
         notes: anything else that corpus.json should say, {name: value}.
+        overlap: what the test shares with training on purpose, in words; "" where it shares nothing, and everywhere else that is an error.
     """
 
     source: str
     licence: str
     splits: dict
     notes: dict = field(default_factory=dict)
+    overlap: str = ""
 
 
 def rng_for(*key):
@@ -149,6 +151,29 @@ def check(paths, speech, desc):
             raise UserError(f"{path}: is digital silence, of which no SNR can be made; remove the file")
         found[path] = rate, len(wave)
     return found
+
+
+def check_rate(checked):
+    """See that the files of a corpus have one sample rate.
+
+    Args:
+        checked: {path: (sample rate in Hz, samples)}, from `check`.
+
+    Raises:
+        UserError: they have several, with a count and a file of each.
+    """
+    by_rate = {}
+    for path, (rate, _) in checked.items():
+        by_rate.setdefault(rate, []).append(path)
+    if len(by_rate) > 1:
+        said = ", ".join(f"{len(paths)} at {rate} Hz ({paths[0]})" for rate, paths in sorted(by_rate.items()))
+        raise UserError(f"{len(checked)} files of several sample rates: {said}; expected one rate in a corpus: was a part resampled, or "
+                        "does something else lie among them?")
+
+
+def few(names, most=3):
+    """The first names of a list, for errors: "a, b, c ..."."""
+    return ", ".join(map(str, names[:most])) + (" ..." if len(names) > most else "")
 
 
 def check_lengths(clean, noisy, checked):

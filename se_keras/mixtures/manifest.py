@@ -11,6 +11,7 @@ from se_keras import files
 from se_keras.errors import UserError
 
 SPLITS = ("train", "valid", "test")
+UNKNOWN = "unknown"  # a speaker whom nothing names
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Utterance:
     Attributes:
         id: unique in its manifest.
         clean: path of the clean file, 16 kHz.
-        speaker: the speaker's name; splits are by speaker.
+        speaker: the speaker's name, or `UNKNOWN`; splits are by speaker.
         noise_type: name of the kind of noise, such as "babble".
         snr_db: signal-to-noise ratio in dB over the whole utterance; None where a pair does not say.
         noise: path of the noise file.
@@ -172,7 +173,7 @@ def _once(pairs):
 
 
 def check_splits(splits):
-    """See that no speaker and no clean or noise file stands in two splits.
+    """See that no speaker and no clean or noise file stands in two splits. Of `UNKNOWN` speakers, files alone tell.
 
     Args:
         splits: {split name: list of rows}.
@@ -184,7 +185,7 @@ def check_splits(splits):
                      ("noise file", lambda row: row.noise)):
         owner = {}
         for split, rows in splits.items():
-            for name in {of(row) for row in rows} - {None}:
+            for name in {of(row) for row in rows} - {None, UNKNOWN}:
                 if owner.setdefault(name, split) != split:
                     raise UserError(f"the {what} {name} is in both {owner[name]} and {split}: results on such a split "
                                     "would be of data seen in training; give every split its own")
