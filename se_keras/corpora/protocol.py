@@ -31,14 +31,30 @@ def _seed(text):
     return value
 
 
+def seconds(text):
+    """An argparse type: a length above 0, up to a day."""
+    value = float(text)
+    if not 0 < value <= 86_400:
+        raise argparse.ArgumentTypeError(f"{text} is not a length above 0 and up to 86400 s")
+    return value
+
+
 @dataclass(frozen=True)
 class Protocol:
-    """SNRs in dB a split and the seed of every draw; the defaults are the letter's (Fu et al. 2020, section IV)."""
+    """SNRs in dB a split and the seed of every draw; the defaults are the letter's (Fu et al. 2020, section IV).
+
+    Attributes:
+        snr_train, snr_valid, snr_test: dB.
+        seed: of every draw.
+        one_noise: splits in which an utterance meets one noise segment, at every SNR; in the others it meets every noise type, at every
+            SNR in another segment.
+    """
 
     snr_train: tuple = (-8.0, -4.0, 0.0, 4.0, 8.0)
     snr_valid: tuple = (-10.0, -5.0, 0.0, 5.0, 10.0)
     snr_test: tuple = (-6.0, 0.0, 6.0, 12.0, 18.0)
     seed: int = 0
+    one_noise: tuple = ("valid",)
 
     def __post_init__(self):
         for split in SPLITS:
@@ -214,9 +230,13 @@ def at_16_khz(checked, targets):
         target = there[path] = targets[path]
         if not target.is_file() or target.stat().st_mtime_ns < path.stat().st_mtime_ns:
             wave = audio.resample(*audio.read_any_rate(path), audio.SAMPLE_RATE)
-            # Resampling may overshoot full scale; such a file is kept in float, not clipped.
-            audio.write(target, wave, subtype="PCM_16" if np.abs(wave).max() < 1 else "FLOAT")
+            write(target, wave)
     return there
+
+
+def write(path, wave):
+    """Write a 16 kHz file of 16 bits; one that exceeds full scale is kept in float, not clipped."""
+    audio.write(path, wave, subtype="PCM_16" if np.abs(wave).max() < 1 else "FLOAT")
 
 
 def build(speech, noises, out, protocol):
@@ -275,8 +295,8 @@ def draw(files, samples, rng):
 def mixtures(split, speech, noises, protocol):
     """The rows of a split.
 
-    Train and test: every utterance x every noise type x every SNR, the file drawn within its type for each row. Validation:
-    one noise segment an utterance, at every SNR. Each draw depends on the seed, the split and the row's id alone.
+    Every utterance x every noise type x every SNR, the file drawn within its type for each row; in `protocol.one_noise`, one noise
+    segment an utterance, at every SNR. Each draw depends on the seed, the split and the row's id alone.
 
     Args:
         speech: list of `Speech` at 16 kHz.
@@ -310,7 +330,7 @@ def _draws(split, utterance, samples, types, noises, protocol):
         return drawn
 
     snrs = protocol.snrs(split)
-    if split == "valid":
+    if split in protocol.one_noise:
         rng = rng_for(protocol.seed, split, utterance.id)
         kind = types[int(rng.integers(len(types)))]
         drawn = segment(kind, rng)

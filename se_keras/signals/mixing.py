@@ -29,6 +29,18 @@ def gain_for_snr(clean, noise, snr_db):
     return float(np.sqrt(clean_energy / noise_energy) * 10 ** (-snr_db / 20))
 
 
+def at_level(wave, level_db):
+    """`wave` times the gain that brings its RMS to `level_db`, in dB of full scale; float32 `(samples,)`, never clipped.
+
+    Raises:
+        UserError: digital silence, which has no level.
+    """
+    rms = np.sqrt(np.mean(np.square(wave, dtype=np.float64)))
+    if rms == 0:
+        raise UserError(f"cannot be brought to {level_db:g} dB: digital silence")
+    return np.float32(10 ** (level_db / 20) / rms) * wave
+
+
 def mix(clean, noise, snr_db):
     """clean + gain * noise at `snr_db`; float32 `(samples,)` each, never clipped and never scaled."""
     return clean + np.float32(gain_for_snr(clean, noise, snr_db)) * noise
