@@ -108,9 +108,9 @@ def main(argv=None):
     predictor, quality_arguments = finetuning.load_judge(args)
     target, out, cache = predictor.target, Path(args.out), Path(args.data) / "scores"
     args.loss = objective.text
-    logger = runs.open_run(out, finetuning.describe(args, enhancer, card, target, objective))
     judges = {name: pretrained.load_quality_net(name) for name in objective.judges}
     model = objective_model(enhancer, objective, predictor, judges)
+    logger = runs.open_run(out, finetuning.describe(args, enhancer, card, target, objective))
     loop.compile_model(model, loop.optimizer(args.optimizer, args.learning_rate), weighted_mean(objective), term_means(objective))
     valid_rows = evaluation.subset(valid_rows, args.validation_rows)
     train_rows = diet.raise_snr(train_rows, args.snr_raise, args.seed)

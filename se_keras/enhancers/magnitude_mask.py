@@ -48,8 +48,7 @@ class MaskEnhancer(Enhancer):
 
     @staticmethod
     def functional(network):
-        """As `Enhancer.functional`; also `mask`. `magnitude` is N (x) G(N) as it is, never recomputed from complex values: the gradient
-        of a square root at digital silence is not a number."""
+        """As `Enhancer.functional`; also `mask`."""
         import keras
 
         from se_keras.models.layers import SpectrumMagnitude
@@ -57,7 +56,14 @@ class MaskEnhancer(Enhancer):
         noisy = keras.Input((None, network.input_shape[0][-1], 2), name="noisy")
         frame_mask = keras.Input((None,), dtype="bool", name="frame_mask")
         noisy_magnitude = SpectrumMagnitude(name="noisy_magnitude")(noisy)
-        mask = network([noisy_magnitude, frame_mask])
-        outputs = {"mask": mask, "magnitude": noisy_magnitude * mask, "noisy_magnitude": noisy_magnitude,
-                   "spectrum": noisy * keras.ops.expand_dims(mask, -1)}
+        outputs = mask_outputs(noisy, noisy_magnitude, network([noisy_magnitude, frame_mask]))
         return keras.Model([noisy, frame_mask], outputs, name=f"{network.name}_spectral")
+
+
+def mask_outputs(noisy, noisy_magnitude, mask):
+    """What `functional` gives of a mask. `magnitude` is N (x) G(N) as it is, never recomputed from complex values: the gradient of a square
+    root at digital silence is not a number."""
+    from keras import ops
+
+    return {"mask": mask, "magnitude": noisy_magnitude * mask, "noisy_magnitude": noisy_magnitude,
+            "spectrum": noisy * ops.expand_dims(mask, -1)}

@@ -5,11 +5,14 @@ A term is a function of its own name, (clean, enhanced, own) -> float32 `(batch,
     magnitude   clean, enhanced float32 (batch, frames, bins), own = frame mask bool (batch, frames)
     ear         as magnitude, of the 512/256 STFT (`Stft()`): an enhancer's own where it has that one, else of the waves
     spectrum    clean, enhanced float32 (batch, frames, bins, 2), own = frame mask
+    mask        clean as spectrum, the enhancer's mask float32 (batch, frames, bins), own = frame mask; `noisy` as spectrum
     wave        clean, enhanced float32 (batch, samples), zero beyond an utterance's own; own = sample mask bool (batch, samples)
     score       a judge's score float32 (batch, 1), and nothing else
 
 A term that has an argument `noisy` gets the noisy signal in the same form. What stands in brackets behind its name is its option:
-"mse[magnitude]"; of a judge's score, the judge: "quality[runs/dnsmos-net]", and without brackets that of --quality-net. A new term is a file, a line in `TERMS` and a test. Nothing here imports a model: a judge's score is handed in.
+"mse[magnitude]"; of a judge's score, the judge: "quality[runs/dnsmos-net]", and without brackets that of --quality-net; of other terms
+without a list of choices, what the `check` of their module takes: "ibm_bce[-5dB]". A new term is a file, a line in `TERMS` and a test.
+Nothing here imports a model: a judge's score is handed in.
 """
 
 import functools
@@ -19,7 +22,7 @@ from dataclasses import dataclass
 from se_keras import expressions
 from se_keras.errors import UserError, check_choice
 
-TERMS = {  # name: (module, what it hears, its option, values of the option; of a judge, any name)
+TERMS = {  # name: (module, what it hears, its option, values of the option; None: a judge, or what the module's `check` takes)
     "mse": ("mse", "magnitude", "compression", ("magnitude", "log1p", "log", "root")),
     "quality": ("quality", "score", "judge", None),
     "quality_linear": ("quality", "score", "judge", None),
@@ -56,7 +59,7 @@ class Term:
     Attributes:
         name: as typed, with its option: "mse", "mse[magnitude]".
         weight: its factor, above 0.
-        hears: "magnitude", "ear", "spectrum", "wave" or "score".
+        hears: "magnitude", "ear", "spectrum", "mask", "wave" or "score".
         options: keyword arguments of its function.
         judge: whose score it is, a Quality-Net's name; None for that of --quality-net.
     """
@@ -71,7 +74,7 @@ class Term:
     def function(self):
         """Its function, with its options; Keras is loaded."""
         base = self.name.partition("[")[0]
-        return functools.partial(getattr(importlib.import_module(f"se_keras.losses.{TERMS[base][0]}"), base), **dict(self.options))
+        return functools.partial(getattr(_module(base), base), **dict(self.options))
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,17 @@ class Objective:
         return list(dict.fromkeys(term.judge for term in self.terms if term.judge is not None))
 
 
+def _module(base):
+    return importlib.import_module(f"se_keras.losses.{TERMS[base][0]}")
+
+
+def _check(text, base, option):
+    try:
+        _module(base).check(option)
+    except UserError as error:
+        raise UserError(f"--loss {text!r}: {base}: {error}") from None
+
+
 def parse(text, judge=True, compression=None):
     """The `Objective` of an expression such as "mse:1", "mse:3,si_sdr:0.1", "quality:1,mse[magnitude]:0.5".
 
@@ -129,8 +143,10 @@ def parse(text, judge=True, compression=None):
             if key is None:
                 raise UserError(f"--loss {text!r}: {base} has no option; known terms: {KNOWN}")
             option = option.removesuffix("]")
-            if hears != "score":
+            if choices is not None:
                 check_choice(f"{key} of {base}", option, choices)
+            elif hears != "score":
+                _check(text, base, option)
             elif not option:
                 raise UserError(f"--loss {text!r}: {base}[] names no judge; write a Quality-Net's name or run folder in the brackets")
         elif base == "mse" and compression not in (None, "log1p"):

@@ -45,16 +45,7 @@ def blstm(bins=257, units=200, dense_units=300, dropout=0.0, mask_floor=0.0, com
         lstm = keras.layers.LSTM(units, return_sequences=True, recurrent_activation=gate_activation(recurrent_activation),
                                  name=f"lstm_{number}")  # a name that no counter makes: see fingerprint
         x = Bidirectional(lstm, name=f"blstm_{number}")(x, mask=frame_mask)
-    x = keras.layers.Dense(dense_units, name="dense")(x)
-    x = keras.layers.LeakyReLU(negative_slope=0.3, name="leaky_relu")(x)
-    if dropout:
-        x = keras.layers.Dropout(dropout, name="dropout")(x)
-    check_choice("sigmoid", sigmoid, ("plain", "learnable"))
-    mask = keras.layers.Dense(bins, activation="sigmoid" if sigmoid == "plain" else None, name="mask")(x)
-    if sigmoid == "learnable":
-        mask = LearnableSigmoid(name="learnable_sigmoid")(mask)
-    if mask_floor:
-        mask = MaskFloor(mask_floor, name="mask_floor")(mask)
+    mask = mask_head(x, bins, dense_units, dropout, sigmoid, mask_floor)
     return keras.Model([magnitude, frame_mask], mask, name=name)
 
 
@@ -69,6 +60,21 @@ def mask_features(magnitude, frame_mask, compression, normalization):
         standardise = {"utterance": UtteranceNormalization, "metricgan": ReferenceNormalization}[normalization]
         x = standardise(name="standardise")(x, frame_mask)
     return x
+
+
+def mask_head(x, bins, dense_units, dropout, sigmoid, mask_floor):
+    """The mask of what the LSTMs give; see `blstm`."""
+    x = keras.layers.Dense(dense_units, name="dense")(x)
+    x = keras.layers.LeakyReLU(negative_slope=0.3, name="leaky_relu")(x)
+    if dropout:
+        x = keras.layers.Dropout(dropout, name="dropout")(x)
+    check_choice("sigmoid", sigmoid, ("plain", "learnable"))
+    mask = keras.layers.Dense(bins, activation="sigmoid" if sigmoid == "plain" else None, name="mask")(x)
+    if sigmoid == "learnable":
+        mask = LearnableSigmoid(name="learnable_sigmoid")(mask)
+    if mask_floor:
+        mask = MaskFloor(mask_floor, name="mask_floor")(mask)
+    return mask
 
 
 @register

@@ -46,8 +46,8 @@ def train_enhancer(args, train_rows, valid_rows):
                 workers=args.workers or backend.available_cores())
     described = runs.describe(args, args.model, models.resolve(args.model, arguments), config, family=family,
                               **({"weights": weights} if weights else {}))
-    logger = runs.open_run(args.out, described)
     model = training_objective.objective_model(enhancer, objective, judge, judges)
+    logger = runs.open_run(args.out, described)
     loop.compile_model(model, loop.optimizer(args.optimizer, args.learning_rate), training_objective.weighted_mean(objective),
                        training_objective.term_means(objective))
     plan = loop.Plan(updates=args.epochs * feed.batches_per_epoch, validate_every=feed.batches_per_epoch,

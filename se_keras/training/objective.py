@@ -1,7 +1,10 @@
 """A training model of an enhancer and a loss: noisy and clean spectrum in, the value of every term out."""
 
+import functools
+
 import numpy as np
 
+from se_keras.errors import UserError
 from se_keras.mixtures.feed import Feed
 from se_keras.signals.stft import Stft
 
@@ -12,11 +15,18 @@ def objective_model(enhancer, objective, judge=None, judges=None):
     Inputs: `noisy`, `clean` float32 `(batch, frames, bins, 2)`, `frame_mask` bool `(batch, frames)`. Output: float32
     `(batch, terms)`, one value an utterance and term, not weighted (`weighted_mean` does that).
 
+    Of a progressive network a term is the sum over its stages, each against its own target: clean speech with the mixture's noise at
+    0, 5, 10 and 15 dB (`stage_snrs`), and the last clean. A judge scores the last stage alone. Where the mixture is better than a stage's
+    target, that target is noisier than what the network is given.
+
     Args:
         enhancer: `enhancers.base.Enhancer`; its network is what is trained.
         objective: `losses.Objective`.
         judge: `judges.surrogate.QualityPredictor`, or what has its `score`, where a term asks for a score; frozen here.
         judges: {name: likewise} of the judges that terms name themselves (`Objective.judges`).
+
+    Raises:
+        UserError: a term hears a mask, and the enhancer has none.
     """
     import keras
     from keras import ops
@@ -27,43 +37,74 @@ def objective_model(enhancer, objective, judge=None, judges=None):
     noisy, frame_mask = enhancer.model.inputs
     clean = keras.Input(noisy.shape[1:], name="clean")
     enhanced = enhancer.model([noisy, frame_mask])
+    if "mask" not in enhanced and (without := [term.name for term in objective.terms if term.hears == "mask"]):
+        raise UserError(f"--loss {objective.text!r}: {', '.join(without)} compares a mask, and {enhancer.name} ({enhancer.family}) has "
+                        "none; take another loss, or a network with a mask")
 
-    def waves():  # the differentiable inverse STFT, once for all terms that hear waves
-        wave = Waveform(enhancer.config, name="wave")
-        heard = [wave(spectrum, frame_mask) for spectrum in (clean, enhanced["spectrum"], noisy)]
-        return (*heard[:2], SampleMask(enhancer.config, name="sample_mask")(frame_mask, heard[0])), heard[2]
+    wave, sample_mask = Waveform(enhancer.config, name="wave"), SampleMask(enhancer.config, name="sample_mask")
+    clean_magnitude = SpectrumMagnitude(name="clean_magnitude_of_loss")
+    ear_magnitude, ear_mask = WaveMagnitude(Stft(), name="ear"), FrameMask(enhancer.config, Stft(), name="ear_frame_mask")
 
-    def magnitudes():
-        return (SpectrumMagnitude(name="clean_magnitude_of_loss")(clean), enhanced["magnitude"], frame_mask), enhanced["noisy_magnitude"]
+    def listener(clean, enhanced):
+        """What terms hear of an estimate and its target: a function (what) -> ((clean, enhanced, own), noisy), which makes each once."""
 
-    def ear():  # what the ear hears is of one STFT; a mask's magnitude stays as it is where the enhancer has that one
-        if enhancer.config == Stft():
-            return heard("magnitude")
-        (clean_wave, wave, _), noisy_wave = heard("wave")
-        transform = WaveMagnitude(Stft(), name="ear")
-        mask = FrameMask(enhancer.config, Stft(), name="ear_frame_mask")
-        magnitudes = [transform(each) for each in (clean_wave, wave, noisy_wave)]
-        return (*magnitudes[:2], mask(frame_mask, magnitudes[0])), magnitudes[2]
+        def waves():  # the differentiable inverse STFT, once for all terms that hear waves
+            heard = [wave(spectrum, frame_mask) for spectrum in (clean, enhanced["spectrum"], noisy)]
+            return (*heard[:2], sample_mask(frame_mask, heard[0])), heard[2]
 
+        def magnitudes():
+            return (clean_magnitude(clean), enhanced["magnitude"], frame_mask), enhanced["noisy_magnitude"]
+
+        def ear():  # what the ear hears is of one STFT; a mask's magnitude stays as it is where the enhancer has that one
+            if enhancer.config == Stft():
+                return heard("magnitude")
+            (clean_wave, enhanced_wave, _), noisy_wave = heard("wave")
+            magnitudes = [ear_magnitude(each) for each in (clean_wave, enhanced_wave, noisy_wave)]
+            return (*magnitudes[:2], ear_mask(frame_mask, magnitudes[0])), magnitudes[2]
+
+        hear = {"magnitude": magnitudes, "ear": ear, "wave": waves,
+                "spectrum": lambda: ((clean, enhanced["spectrum"], frame_mask), noisy),
+                "mask": lambda: ((clean, enhanced["mask"], frame_mask), noisy)}
+
+        @functools.cache
+        def heard(what):
+            return hear[what]()
+
+        return heard
+
+    @functools.cache
     def score(name):
         if name is None:
-            return (judge.score(enhanced, clean, frame_mask, enhancer.config),), None
-        return (judges[name].score(enhanced, clean, frame_mask, enhancer.config, f"judge_{list(judges).index(name)}"),), None
+            return judge.score(enhanced, clean, frame_mask, enhancer.config)
+        return judges[name].score(enhanced, clean, frame_mask, enhancer.config, f"judge_{list(judges).index(name)}")
 
-    hear = {"magnitude": magnitudes, "ear": ear,
-            "spectrum": lambda: ((clean, enhanced["spectrum"], frame_mask), noisy),
-            "wave": waves,
-            "score": score}
-    made = {}
+    stages = [listener(*stage) for stage in _stages(enhancer, enhanced, noisy, clean, frame_mask)]
 
-    def heard(what, *of):
-        if (what, *of) not in made:
-            made[what, *of] = hear[what](*of)
-        return made[what, *of]
+    def value(number, term):
+        layer = TermValue(term.function, name=f"term_{number}")
+        return layer((score(term.judge),)) if term.hears == "score" else sum(layer(*heard(term.hears)) for heard in stages)
 
-    values = ops.stack([TermValue(term.function, name=f"term_{number}")(*heard(term.hears, *([term.judge] if term.hears == "score" else [])))
-                        for number, term in enumerate(objective.terms)], axis=-1)
+    values = ops.stack([value(number, term) for number, term in enumerate(objective.terms)], axis=-1)
     return keras.Model({"noisy": noisy, "clean": clean, "frame_mask": frame_mask}, values, name="objective")
+
+
+def _stages(enhancer, enhanced, noisy, clean, frame_mask):
+    """(target, outputs of the enhancer's model) of each stage of a progressive network; else of the enhanced spectrum alone."""
+    if "stages" not in enhanced:
+        return [(clean, enhanced)]
+    from se_keras.enhancers.complex_mapping import spectrum_outputs
+    from se_keras.models.training_layers import StageTarget
+
+    count = enhanced["stages"].shape[-1]
+    estimates = [{**enhanced, **spectrum_outputs(enhanced["stages"][..., stage])} for stage in range(count - 1)]
+    targets = [StageTarget(enhancer.config, snr_db, name=f"target_{stage}")(clean, noisy, frame_mask)
+               for stage, snr_db in enumerate(stage_snrs(count))]
+    return [*zip(targets, estimates, strict=True), (clean, enhanced)]
+
+
+def stage_snrs(count):
+    """SNR in dB of the targets of `count` stages, the last of which is clean: up to 15 dB, in steps of 5 dB."""
+    return [15 - 5 * below for below in reversed(range(count - 1))]
 
 
 def weighted_mean(objective):
