@@ -28,7 +28,8 @@ DESCRIPTION = """A corpus -> DIR/{train,valid,test}.jsonl and DIR/corpus.json. L
   python data/prepare.py timit --root TIMIT --noise HU100 --test-noise N --out DIR
   python data/prepare.py voicebank --root ROOT --download --out DIR
   python data/prepare.py noizeus --root ROOT --download --out DIR
-  python data/prepare.py ms-snsd --root ROOT --out DIR"""
+  python data/prepare.py ms-snsd --root ROOT --out DIR
+  python data/prepare.py dns --clean CLEAN --noise NOISE --impulse-responses RIRS --out DIR"""
 
 
 def main(argv=None):

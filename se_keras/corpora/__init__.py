@@ -8,7 +8,7 @@ import importlib
 
 from se_keras.errors import UserError
 
-NAMES = ("demo", "folders", "pairs", "timit", "voicebank", "noizeus", "ms-snsd")
+NAMES = ("demo", "folders", "pairs", "timit", "voicebank", "noizeus", "ms-snsd", "dns")
 
 
 def get(name):

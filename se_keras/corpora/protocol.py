@@ -23,7 +23,7 @@ LOUDEST = 100  # dB of SNR either way: what is further down is below the last bi
 FLOOR = 1e-4  # a segment 40 dB below its file's mean power is a pause: amplified to the SNR, it would be the recorder's hiss
 
 
-def _seed(text):
+def seed(text):
     """An argparse type: a whole number of 32 bits."""
     value = int(text)
     if not 0 <= value < 1 << 32:
@@ -32,10 +32,19 @@ def _seed(text):
 
 
 def seconds(text):
-    """An argparse type: a length above 0, up to a day."""
+    """An argparse type: a length of above 0 and up to an hour."""
+    return _between(text, 3600)
+
+
+def hours(text):
+    """An argparse type: a length of above 0 and up to ten thousand hours."""
+    return _between(text, 10_000)
+
+
+def _between(text, most):
     value = float(text)
-    if not 0 < value <= 86_400:
-        raise argparse.ArgumentTypeError(f"{text} is not a length above 0 and up to 86400 s")
+    if not 0 < value <= most:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0 and up to {most}")
     return value
 
 
@@ -74,7 +83,7 @@ class Protocol:
         for split in SPLITS:
             parser.add_argument(f"--snr-{split}", type=float, nargs="+", metavar="DB", default=list(values[f"snr_{split}"]),
                                 help=f"SNRs of the {split} mixtures in dB")
-        parser.add_argument("--seed", type=_seed, default=values["seed"], help="seed of every random choice")
+        parser.add_argument("--seed", type=seed, default=values["seed"], help="seed of every random choice")
 
     @classmethod
     def from_args(cls, args):

@@ -38,8 +38,8 @@ def read(path, sample_rate=SAMPLE_RATE):
     return wave
 
 
-def read_any_rate(path):
-    """`read` without the demand on the rate: `(float32 (samples,), sample rate in Hz)`."""
+def read_any_rate(path, channel=None):
+    """`read` without the demand on the rate: `(float32 (samples,), sample rate in Hz)`; `channel`: that one instead of their average."""
     if not Path(path).is_file():
         raise UserError(f"{path}: no such file")
     try:
@@ -52,7 +52,7 @@ def read_any_rate(path):
         raise UserError(f"{path}: holds no samples (zero-length or empty file)")
     if len(wave) < declared:
         raise UserError(f"{path}: truncated, {len(wave)} of {declared} samples can be read; fetch or export it again")
-    wave = wave.mean(axis=1) if wave.shape[1] > 1 else wave[:, 0]
+    wave = wave.mean(axis=1) if wave.shape[1] > 1 and channel is None else wave[:, channel or 0]
     if not np.isfinite(wave).all():
         raise UserError(f"{path}: holds {np.count_nonzero(~np.isfinite(wave))} NaN or infinite samples; export it again")
     return wave, rate
