@@ -1,4 +1,4 @@
-"""The networks on pieces of spectrograms, mapping, binary mask and U-Net: sizes, pieces, padding, gain, the last bin, the way to a spectrum."""
+"""The networks on pieces of spectrograms (mapping, binary mask, U-Net): sizes, pieces, padding, gain, the last bin, the spectrum."""
 
 import keras
 import numpy as np
@@ -197,7 +197,8 @@ def test_a_real_part_turned_round_turns_the_spectrum_round():
     ("autoencoder", {"bins": 33, "filters": [2] * 6}, "bins - 1 is 32: a multiple of 64 is expected, since the network halves it 6 times"),
     ("unet_ibm", {**UNET, "frames": 6}, "frames is 6: a multiple of 4 is expected, since the network halves it 2 times"),
     ("autoencoder", {**BODY, "feature": "phase"}, "unknown feature 'phase'; known: magnitude, real"),
-    ("autoencoder_ibm", {**BODY, "feature": "real", "compression": "log"}, "compression 'log' is of magnitudes, and the feature is the real part"),
+    ("autoencoder_ibm", {**BODY, "feature": "real", "compression": "log"},
+     "compression 'log' is of magnitudes, and the feature is the real part"),
     ("unet_ibm", {**UNET, "compression": "cube"}, "unknown compression 'cube'"),
     ("autoencoder_ibm", {**BODY, "activation": "elu"}, "unknown activation 'elu'; known: leaky_relu, relu"),
     ("unet_ibm", {**UNET, "at_use": "hard"}, "unknown at_use 'hard'; known: soft, binary")])

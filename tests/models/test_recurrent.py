@@ -90,7 +90,8 @@ def test_one_direction_is_written_out_only_where_it_means_the_same():
     _, layer = both(1)
     assert layer._written_out() and loops(layer, MASK) == 1
     assert not Lstm(4, return_sequences=True, dropout=0.5)._written_out(training=True)
-    for unusual in ({"activation": "relu"}, {"go_backwards": True}, {"return_state": True}, {"stateful": True}, {"dtype": "mixed_bfloat16"}):
+    for unusual in ({"activation": "relu"}, {"go_backwards": True}, {"return_state": True}, {"stateful": True},
+                    {"dtype": "mixed_bfloat16"}):
         assert not Lstm(4, return_sequences=True, **unusual)._written_out(), unusual
     assert not Lstm(4)._written_out()
     theirs, ours = both(1, return_state=True)
