@@ -1,9 +1,11 @@
-"""Loading Keras without the pages of notices that TensorFlow's C++ side writes to the terminal."""
+"""Loading Keras without the pages of notices that TensorFlow's C++ side writes to the terminal; what it computes on."""
 
+import contextlib
 import importlib.util
 import os
 import sys
 import tempfile
+from pathlib import Path
 
 from se_keras.errors import UserError, check_choice
 
@@ -74,3 +76,29 @@ def frame_multiple():
 def available_cores():
     """Cores that this process may use, which in a container or under taskset are fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+@contextlib.contextmanager
+def one_core():
+    """All threads of this process on one core while the block lasts, those of TensorFlow and of BLAS among them.
+
+    Yields:
+        bool: whether they are. Only Linux lets a process say so; elsewhere nothing changes.
+    """
+    threads = Path("/proc/self/task")
+    if not hasattr(os, "sched_setaffinity") or not threads.is_dir():
+        yield False
+        return
+    allowed = os.sched_getaffinity(0)
+    before = {thread: os.sched_getaffinity(int(thread.name)) for thread in threads.iterdir()}
+    try:
+        _set_cores(threads, {}, {sorted(allowed)[os.getpid() % len(allowed)]})
+        yield True
+    finally:
+        _set_cores(threads, before, allowed)  # threads that began meanwhile began on the one core
+
+
+def _set_cores(threads, cores, default):
+    for thread in threads.iterdir():
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            os.sched_setaffinity(int(thread.name), cores.get(thread, default))

@@ -71,18 +71,18 @@ class Wiener:
     """The filter as a system: `enhance(waves)`, with a `name` and a `fingerprint` for the score cache."""
 
     name = "wiener"
+    config = Stft()
 
     def __init__(self):
         constants = (REVISION, DECISION_DIRECTED, GAIN_FLOOR, NOISE_SMOOTHING, XI_H1, PRIOR_ODDS, STAGNATION_SMOOTHING,
-                     STAGNATION_LIMIT, START_FRAMES, SMALLEST_NOISE, Stft())
+                     STAGNATION_LIMIT, START_FRAMES, SMALLEST_NOISE, self.config)
         self.fingerprint = hashlib.sha256(repr(constants).encode()).hexdigest()
 
     def enhance(self, waves):
         """List of float32 `(samples,)` at 16 kHz -> the same list enhanced, each of its own length."""
         return [self._enhance(wave) for wave in waves]
 
-    @staticmethod
-    def _enhance(wave):
-        spectrum = stft(wave)
+    def _enhance(self, wave):
+        spectrum = stft(wave, self.config)
         gain = wiener_gain(np.sum(np.square(spectrum, dtype=np.float64), axis=-1))
-        return istft(spectrum * gain[..., None], len(wave))
+        return istft(spectrum * gain[..., None], len(wave), self.config)
