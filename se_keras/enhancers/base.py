@@ -14,7 +14,8 @@ from se_keras import backend
 from se_keras.enhancers.perturbation import perturb
 from se_keras.signals.stft import Stft, istft, magnitude, stft
 
-MAX_BATCH_FRAMES = 8192  # frames enhanced in one call, padding included: bounds memory whatever the lengths
+# Frames enhanced in one call, padding included: bounds memory whatever the lengths. A layer may ask for fewer by its `max_batch_frames`.
+MAX_BATCH_FRAMES = 8192
 
 
 class Noisy:
@@ -130,9 +131,10 @@ class Enhancer:
         """The network's outputs for a list of inputs, `(frames, ...)` each; the padding of a batch changes none of them."""
         order = np.argsort([len(each) for each in given], kind="stable")
         outputs, start = [None] * len(given), 0
+        most = min([MAX_BATCH_FRAMES, *(layer.max_batch_frames for layer in self.network.layers if hasattr(layer, "max_batch_frames"))])
         while start < len(order):
             stop = start + 1
-            while stop < len(order) and (stop + 1 - start) * len(given[order[stop]]) <= MAX_BATCH_FRAMES:
+            while stop < len(order) and (stop + 1 - start) * len(given[order[stop]]) <= most:
                 stop += 1
             chosen = order[start:stop]
             batch, frame_mask = pad_frames([given[i] for i in chosen])

@@ -158,6 +158,38 @@ class FrameMask(keras.layers.Layer):
         return {**super().get_config(), "config": self.stft.to_config(), "other": self.other.to_config()}
 
 
+@register
+class StageTarget(keras.layers.Layer):
+    """The target of a stage of progressive learning: clean speech with the mixture's own noise at another SNR, in place of clean speech.
+
+    clean + g (noisy - clean), with g such that the wave of clean speech has `snr_db` more energy than that of the noise, over an
+    utterance's own samples. Where one of them is silent, clean speech.
+
+    Call arguments: clean, noisy float32 `(batch, frames, bins, 2)`, frame_mask bool `(batch, frames)`. Output: likewise clean.
+
+    Args:
+        config: STFT parameters, or their config.
+        snr_db: of the target.
+    """
+
+    def __init__(self, config=None, snr_db=0.0, **kwargs):
+        super().__init__(**kwargs)
+        self.stft, self.snr_db = _stft_of(config), snr_db
+        self.wave = Waveform(self.stft, name="wave")
+
+    def call(self, clean, noisy, frame_mask):
+        noise = noisy - clean
+        speech_energy, noise_energy = (ops.sum(ops.square(self.wave(part, frame_mask)), axis=1) for part in (clean, noise))
+        gain = ops.sqrt(speech_energy * 10 ** (-self.snr_db / 10) / (noise_energy + 1e-12))
+        return clean + gain[:, None, None, None] * noise
+
+    def compute_output_shape(self, clean_shape, *_):
+        return clean_shape
+
+    def get_config(self):
+        return {**super().get_config(), "config": self.stft.to_config(), "snr_db": self.snr_db}
+
+
 class TermValue(keras.layers.Layer):
     """A term of a loss as a part of a training model: inside a layer its tensors have their shapes.
 
