@@ -52,6 +52,27 @@ def overlap(data):
     return said and f" Not unseen: {said}."
 
 
+def check_references(rows, chosen, judges, data):
+    """See that nothing is asked of rows without a clean reference that needs one.
+
+    Args:
+        rows: manifest rows.
+        chosen: `metrics.Metric`s.
+        judges: names of Quality-Nets.
+        data: the folder, for the message.
+
+    Raises:
+        UserError: a metric that compares with the clean speech, or a judge, whose truth does.
+    """
+    without = sum(row.clean is None for row in rows)
+    has = f"{data} has none" if without == len(rows) else f"{without} of {len(rows)} rows of {data} have none"
+    if without and (needing := [metric.name for metric in chosen if metric.needs_reference]):
+        raise UserError(f"{', '.join(needing)} need{'' if len(needing) > 1 else 's'} a clean reference; {has}; use --metrics "
+                        f"{' '.join(metrics.WITHOUT_REFERENCE)}")
+    if without and judges:
+        raise UserError(f"{', '.join(judges)}: judges are compared with scores against a clean reference; {has}; leave them out")
+
+
 def comparisons(names):
     """Pairs (system, baseline) to be tested, see above."""
     systems = [name for name in names if name != "noisy"]
@@ -91,7 +112,8 @@ def main(argv=None):
     data, out = Path(args.data), Path(args.out)
     if not data.is_dir():
         raise UserError(f"--data: there is no folder {data}; make one with data/prepare.py (python data/prepare.py --help)")
-    every = manifest.read(data / f"{args.split}.jsonl")
+    every = manifest.read(data / f"{args.split}.jsonl", reference=False)
+    check_references(every, chosen, [*([args.quality_net] if args.quality_net else []), *args.judges], data)
 
     pretrained.trust_cards(args.trust_card)
     pretrained.check_judges(args.judges)
@@ -115,7 +137,9 @@ def main(argv=None):
     files.check_writable(out)
 
     part = f", a subset: {len(rows):,} of {len(every):,} utterances, each SNR and noise type in its share"
-    note = f"Scored on {data / args.split}.jsonl{part if len(rows) < len(every) else ''}.{overlap(data) if args.split == 'test' else ''}"
+    real = ", recordings without a clean reference" if any(row.clean is None for row in rows) else ""
+    seen = overlap(data) if args.split == "test" else ""
+    note = f"Scored on {data / args.split}.jsonl{real}{part if len(rows) < len(every) else ''}.{seen}"
     with scores.Scorer([metric.name for metric in chosen], data / "scores", args.workers, args.on_error) as scorer:
         table = evaluation.evaluate(rows, systems, scorer, out / "scores.csv", args.batch, predictor, judges=judges)
 
@@ -127,7 +151,7 @@ def main(argv=None):
         noisy, clean = mixing.pair(row)
         level = "" if row.snr_db is None else f" at {row.snr_db:g} dB"
         waves = {"clean": clean, "noisy": noisy, **{system.name: system.enhance([noisy])[0] for system in shown}}
-        pictured[f"{row.id}: {row.noise_type}{level}"] = waves
+        pictured[f"{row.id}: {row.noise_type}{level}"] = {name: wave for name, wave in waves.items() if wave is not None}
     about = {metric.name: {"scale": metric.scale, "range": list(metric.range), "higher_is_better": metric.higher_is_better,
                            "version": metric.version} for metric in chosen}
     summary = report.write(table, out, comparisons([system.name for system in systems]), about, pictured, note, same_weights=same,

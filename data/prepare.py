@@ -29,7 +29,8 @@ DESCRIPTION = """A corpus -> DIR/{train,valid,test}.jsonl and DIR/corpus.json. L
   python data/prepare.py voicebank --root ROOT --download --out DIR
   python data/prepare.py noizeus --root ROOT --download --out DIR
   python data/prepare.py ms-snsd --root ROOT --out DIR
-  python data/prepare.py dns --clean CLEAN --noise NOISE --impulse-responses RIRS --out DIR"""
+  python data/prepare.py dns --clean CLEAN --noise NOISE --impulse-responses RIRS --out DIR
+  python data/prepare.py dns-test --root ROOT --out DIR"""
 
 
 def main(argv=None):
@@ -138,11 +139,12 @@ def write_wavs(out, splits):
     files.check_writable(out / "wavs", need_mb=50 + hours * 3600 * audio.SAMPLE_RATE * 4 / 1e6)  # two files of two bytes a sample
     gains = ["split,id,gain\n"]
     for split in splits:
-        for row in tqdm(manifest.read(out / f"{split}.jsonl"), desc=f"{split}: writing wavs", unit="mixture", disable=None):
-            noisy, clean = mixing.pair(row)
-            peak = max(np.abs(noisy).max(), np.abs(clean).max())
+        rows = manifest.read(out / f"{split}.jsonl", reference=False)
+        for row in tqdm(rows, desc=f"{split}: writing wavs", unit="mixture", disable=None):
+            waves = {name: wave for name, wave in zip(("noisy", "clean"), mixing.pair(row), strict=True) if wave is not None}
+            peak = max(np.abs(wave).max() for wave in waves.values())
             gain = float(0.99 / peak) if peak > 0.99 else 1.0
-            for name, wave in (("clean", clean), ("noisy", noisy)):
+            for name, wave in waves.items():
                 audio.write(out / "wavs" / split / name / f"{row.id}.wav", np.float32(gain) * wave)
             gains.append(f"{split},{row.id},{gain!r}\n")
     (out / "wavs" / "gains.csv").write_text("".join(gains), encoding="utf-8")

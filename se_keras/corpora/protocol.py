@@ -218,9 +218,9 @@ def check_lengths(clean, noisy, checked):
 
 
 def ready_made(name, clean, noisy, speaker, noise_type="unknown", snr_db=None):
-    """The row of a ready-made pair of 16 kHz files, cut to the shorter one."""
-    return Utterance(id=name, clean=str(clean), noisy=str(noisy), speaker=speaker, noise_type=noise_type, snr_db=snr_db,
-                     samples=min(sf.info(str(path)).frames for path in (clean, noisy)))
+    """The row of a ready-made pair of 16 kHz files, cut to the shorter one; of a recording without a reference, `clean` is None."""
+    return Utterance(id=name, clean=clean and str(clean), noisy=str(noisy), speaker=speaker, noise_type=noise_type, snr_db=snr_db,
+                     samples=min(sf.info(str(path)).frames for path in (clean, noisy) if path is not None))
 
 
 def at_16_khz(checked, targets):
@@ -352,7 +352,7 @@ def _draws(split, utterance, samples, types, noises, protocol):
 
 def counts(rows):
     """What a table says of a split: {rows, utterances, speakers, noise types, noise files, hours}."""
-    return {"rows": len(rows), "utterances": len({row.clean for row in rows}), "speakers": len({row.speaker for row in rows}),
+    return {"rows": len(rows), "utterances": len({row.clean or row.noisy for row in rows}), "speakers": len({row.speaker for row in rows}),
             "noise_types": len({row.noise_type for row in rows}), "noise_files": len({row.noise for row in rows} - {None}),
             "hours": round(sum(row.samples for row in rows) / audio.SAMPLE_RATE / 3600, 3)}
 

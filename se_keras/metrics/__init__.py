@@ -12,7 +12,7 @@ from se_keras.metrics.base import Metric, MetricError
 
 EXTRAS = "requirements-extras.txt"
 _MOS = (1.0, 5.0)
-_DNSMOS = {"package": "speechmos", "requires": ("speechmos", "onnxruntime")}
+_DNSMOS = {"package": "speechmos", "requires": ("speechmos", "onnxruntime"), "needs_reference": False}
 
 _METRICS = {metric.name: metric for metric in (
     Metric("pesq_raw", pesq.pesq_raw, pesq.RAW_RANGE, "raw P.862 score", "raw P.862 PESQ", "nb", "pesq",
@@ -37,6 +37,7 @@ _METRICS = {metric.name: metric for metric in (
     Metric("dnsmos_p808", dnsmos.p808, _MOS, "predicted MOS of P.808", "DNSMOS P.808", **_DNSMOS),
 )}
 NAMES = tuple(_METRICS)  # all that have a name of their own
+WITHOUT_REFERENCE = tuple(name for name, metric in _METRICS.items() if not metric.needs_reference)
 DEFAULT = ("pesq_raw", "pesq_nb", "pesq_wb", "stoi", "estoi", "si_sdr")  # what is measured where nobody chooses
 
 

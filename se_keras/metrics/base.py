@@ -26,6 +26,7 @@ class Metric:
         measured: names of the metrics that are measured in its place, where it follows from those; empty where it is measured.
         derive: the map from the values of `measured`, in their order.
         requires: modules that it needs beyond requirements.txt.
+        needs_reference: False where the clean signal may be None.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Metric:
     measured: tuple[str, ...] = ()
     derive: Callable | None = None
     requires: tuple[str, ...] = ()
+    needs_reference: bool = True
 
     @property
     def version(self):

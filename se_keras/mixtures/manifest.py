@@ -20,7 +20,8 @@ class Utterance:
 
     Attributes:
         id: unique in its manifest.
-        clean: path of the clean file, 16 kHz.
+        clean: path of the clean file, 16 kHz; None for a recording (`noisy` given) of which there is none: it can be tested by metrics
+            that need no reference, and by nothing else.
         speaker: the speaker's name, or `UNKNOWN`; splits are by speaker.
         noise_type: name of the kind of noise, such as "babble".
         snr_db: signal-to-noise ratio in dB over the whole utterance; None where a pair does not say.
@@ -34,7 +35,7 @@ class Utterance:
     """
 
     id: str
-    clean: str
+    clean: str | None
     speaker: str
     noise_type: str
     samples: int
@@ -98,18 +99,22 @@ def write(path, rows):
         for row in rows:
             record = {name: value for name, value in dataclasses.asdict(row).items() if value != _FIELDS[name].default}
             for name in _PATHS:
-                if name in record:
+                if record.get(name) is not None:
                     target = Path(record[name]).resolve()
                     record[name] = str(target.relative_to(folder) if target.is_relative_to(folder) else target)
             file.write(json.dumps(record) + "\n")
 
 
-def read(path):
+def read(path, reference=True):
     """Read a manifest: a list of `Utterance`, paths made absolute, every file seen to exist.
 
+    Args:
+        path: of the manifest.
+        reference: whether every row must have a clean file.
+
     Raises:
-        UserError: a missing or empty manifest; a malformed line, an unknown or missing field, a doubled id or a missing
-            audio file, each with its line number.
+        UserError: a missing or empty manifest; a malformed line, an unknown or missing field, a doubled id, a missing
+            audio file or a row without a clean one, each with its line number.
     """
     path = Path(path)
     if not path.is_file():
@@ -122,6 +127,9 @@ def read(path):
             row = _parse(line, f"{path}, line {number}", folder)
             if row.id in seen:
                 raise UserError(f"{path}, line {number}: the id {row.id!r} stands on an earlier line too; ids must be unique")
+            if reference and row.clean is None:
+                raise UserError(f"{path}, line {number}: {row.id} has no clean reference; such recordings can be tested (test.py), but "
+                                "nothing can be learned from them")
             seen.add(row.id)
             for name in _PATHS:
                 target = getattr(row, name)
@@ -153,7 +161,8 @@ def _parse(line, where, folder):
         raise UserError(f"{where}: expected either `noise` (a mixture to make) or `noisy` (a ready-made pair)")
     for name, value in record.items():
         expected, valid = _VALID[name]
-        if not (valid(value) or value is None and _FIELDS[name].default is None):
+        absent = value is None and (_FIELDS[name].default is None or name == "clean" and record.get("noisy") is not None)
+        if not (valid(value) or absent):
             raise UserError(f"{where}: {name} is {value!r}, expected {expected}")
     for name in _PATHS:
         if record.get(name) is not None:

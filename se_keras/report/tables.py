@@ -284,8 +284,9 @@ def _agreement(entry):
 
 def _about_rows(summary):
     note = summary["note"] and summary["note"] + "\n"
-    return (f"{note}{summary['utterances']:,} utterances from {summary['clean_utterances']:,} clean ones of "
-            f"{summary['speakers']:,} speakers. Averages are over utterances;\n"
+    clean = summary["clean_utterances"]
+    clean = f" from {clean:,} clean ones" if clean < summary["utterances"] else ""  # of recordings there may be none
+    return (f"{note}{summary['utterances']:,} utterances{clean} of {summary['speakers']:,} speakers. Averages are over utterances;\n"
             "95% intervals by a cluster bootstrap over clean utterances (mixtures of one sentence are not independent)\n"
             "and over speakers.\n"
             f"On the command line {', '.join(f'{LABELS.get(name, name)} is `{name}`' for name in summary['averages'])}.\n")

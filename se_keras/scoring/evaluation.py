@@ -32,9 +32,9 @@ def evaluate(rows, systems, scorer, out_csv, batch_size=16, predictor=None, limi
         judges: {name: `surrogate.QualityPredictor`} more, likewise.
 
     Returns:
-        DataFrame as written: id, system, speaker, noise_type, snr_db, clean (the clean utterance, "speaker/file"), each
-        metric, target (what Quality-Net should predict, in its unit), predicted, of each judge true[NAME] and predicted[NAME],
-        error ("" where there is none); system by system, each in the manifest's order.
+        DataFrame as written: id, system, speaker, noise_type, snr_db, clean (the clean utterance, "speaker/file"; of a recording
+        that has none, its id instead of the file), each metric, target (what Quality-Net should predict, in its unit), predicted,
+        of each judge true[NAME] and predicted[NAME], error ("" where there is none); system by system, each in the manifest's order.
     """
     rows = subset(rows, limit)
     records = []
@@ -51,7 +51,7 @@ def evaluate(rows, systems, scorer, out_csv, batch_size=16, predictor=None, limi
         for number, (row, result, expected, value) in enumerate(zip(rows, results, true, predicted, strict=True)):
             measured = {name: score for name, score in result.items() if name != "error"}
             records.append({"id": row.id, "system": system.name, "speaker": row.speaker, "noise_type": row.noise_type,
-                            "snr_db": row.snr_db, "clean": f"{row.speaker}/{Path(row.clean).stem}", **measured,
+                            "snr_db": row.snr_db, "clean": f"{row.speaker}/{Path(row.clean).stem if row.clean else row.id}", **measured,
                             "target": expected, "predicted": value,
                             **{column: values[number] for column, values in judged.items()}, "error": result["error"] or ""})
     table = pd.DataFrame(records)

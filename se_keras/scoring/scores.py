@@ -48,7 +48,8 @@ class Job:
 
     Attributes:
         id: the utterance's, for messages.
-        load: picklable function without arguments, called in the worker, to (reference, degraded), float32 `(samples,)`.
+        load: picklable function without arguments, called in the worker, to (reference, degraded), float32 `(samples,)`; the reference
+            is None where there is none.
         recipe: `recipe(...)` of the pair; None where it has none, and only the content can find it.
     """
 
@@ -105,8 +106,8 @@ def recipe(row, system):
 
 
 def content(reference, degraded):
-    """sha256 (hex) of the float32 bytes of both signals."""
-    digests = [hashlib.sha256(np.ascontiguousarray(wave, np.float32)).digest() for wave in (reference, degraded)]
+    """sha256 (hex) of the float32 bytes of both signals; the reference may be None."""
+    digests = [b"" if wave is None else hashlib.sha256(np.ascontiguousarray(wave, np.float32)).digest() for wave in (reference, degraded)]
     return hashlib.sha256(b"".join(digests)).hexdigest()
 
 

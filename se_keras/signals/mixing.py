@@ -66,7 +66,7 @@ def check_gain(row):
 
 
 def pair(row):
-    """The `(noisy, clean)` waves of a manifest row, float32 `(row.used_samples,)` each.
+    """The `(noisy, clean)` waves of a manifest row, float32 `(row.used_samples,)` each; clean is None where the row has no reference.
 
     A mixture is one float32 multiplication and addition a sample with the row's stored gain, so it is bit for bit the same
     everywhere. Mixtures may exceed 1.0: scaling them against clipping would tell a network the SNR.
@@ -74,17 +74,17 @@ def pair(row):
     Raises:
         UserError: a file that cannot be read, or is shorter than the manifest says.
     """
-    clean = audio.read_cached(row.clean)
+    piece = slice(row.start, row.start + row.used_samples)
     if row.noisy is not None:
-        noisy = audio.read_cached(row.noisy)
-        if min(len(clean), len(noisy)) < row.samples:
-            raise UserError(f"{row.id}: clean and noisy hold {len(clean)} and {len(noisy)} samples, the manifest says "
-                            f"{row.samples}; run data/prepare.py again")
-        noisy, clean = noisy[:row.samples], clean[:row.samples]
+        found = {name: audio.read_cached(path) for name, path in (("clean", row.clean), ("noisy", row.noisy)) if path is not None}
+        if min(map(len, found.values())) < row.samples:
+            raise UserError(f"{row.id}: {' and '.join(found)} hold {' and '.join(str(len(wave)) for wave in found.values())} samples, the "
+                            f"manifest says {row.samples}; run data/prepare.py again")
+        noisy, clean = (found[name][:row.samples][piece] if name in found else None for name in ("noisy", "clean"))
     else:
+        clean = audio.read_cached(row.clean)
         if len(clean) != row.samples:
             raise UserError(f"{row.clean}: holds {len(clean)} samples, the manifest says {row.samples}; run data/prepare.py again")
         noise = noise_segment(audio.read_cached(row.noise), row.offset, row.samples)
-        noisy = clean + np.float32(row.gain) * noise
-    piece = slice(row.start, row.start + row.used_samples)
-    return noisy[piece], clean[piece]
+        noisy, clean = (clean + np.float32(row.gain) * noise)[piece], clean[piece]
+    return noisy, clean
