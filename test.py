@@ -5,11 +5,14 @@ finetune.py. Every score is kept in the data folder: what was scored before is n
 
 examples:
   python test.py --data data/demo --systems noisy wiener blstm-mse blstm-qnet --out runs/report
-      the table of the README on the demo's test set; runs/report holds scores.csv, summary.json, table.md and figures/
+      the table of the README on the demo's test set; runs/report holds scores.csv, summary.json, table.md, leaderboard.md,
+      leaderboard.csv and figures/
   python test.py --data data/demo --systems noisy runs/mse runs/finetuned --out runs/quick --limit 200 --quality-net quality-net
       two runs of one's own on 200 test mixtures, and how well Quality-Net predicts their PESQ
   python test.py --data data/demo --systems noisy blstm-mse blstm-qnet --out runs/judged --judges hearing_nb hearing_wb quality-net
       how well each judge follows the truth, and the change from the first system that is not noisy
+  python test.py --data data/demo --systems noisy wiener dnn-mse blstm-mse --out runs/report --sort rtf
+      the fastest first, in the tables and in the leaderboard; what a system costs is always shown
 
 Paired tests: the last system against the one before it, every later trained system against the first, and all against noisy.
 """
@@ -19,7 +22,7 @@ import json
 from pathlib import Path
 
 from se_keras import cli, files, metrics, pretrained
-from se_keras.errors import UserError
+from se_keras.errors import UserError, check_choice
 from se_keras.mixtures import manifest
 
 UNTRAINED = ("noisy", "wiener")
@@ -92,6 +95,8 @@ def arguments(argv):
     parser.add_argument("--limit", type=cli.positive_int, metavar="N", help="score N utterances only, each SNR and noise type in its share")
     parser.add_argument("--metrics", nargs="+", default=list(metrics.DEFAULT), metavar="METRIC",
                         help="of " + ", ".join(metrics.NAMES) + "; or functions of your own, package.module:function[lowest,highest]")
+    parser.add_argument("--sort", metavar="METRIC", help="sort the systems, best first, by a metric that is shown, or by params, macs, rtf "
+                        "or latency; where not given, the leaderboard is by the first metric, and the tables are as listed")
     parser.add_argument("--quality-net", metavar="NAME|RUN", help="what this Quality-Net predicts, beside the truth")
     parser.add_argument("--judges", nargs="+", default=[], metavar="NAME|RUN",
                         help=f"Quality-Nets, or {', '.join(pretrained.BUILT_IN)}: how well each follows the truth, and its changes")
@@ -118,7 +123,8 @@ def main(argv=None):
     pretrained.trust_cards(args.trust_card)
     pretrained.check_judges(args.judges)
     from se_keras import report
-    from se_keras.report import tables
+    from se_keras.enhancers import cost
+    from se_keras.report import costs, tables
     from se_keras.scoring import evaluation, scores
     from se_keras.signals import mixing  # after the cheap checks: these take a moment
 
@@ -131,6 +137,8 @@ def main(argv=None):
                       [pretrained.load_quality_net(name) for name in args.judges], strict=True))
     asked = [*([predictor] if predictor else []), *judges.values()]
     chosen = [metrics.get(name) for name in dict.fromkeys([*args.metrics, *(name for each in asked for name in each.target.metrics)])]
+    if args.sort:
+        check_choice("--sort", args.sort, (*(metric.name for metric in chosen), *costs.KEYS))
     rows = evaluation.subset(every, args.limit)
     for row in rows:
         mixing.check_gain(row)
@@ -156,6 +164,7 @@ def main(argv=None):
                            "version": metric.version} for metric in chosen}
     summary = report.write(table, out, comparisons([system.name for system in systems]), about, pictured, note, same_weights=same,
                            judged={name: judge.target.label for name, judge in judges.items()},
+                           cost={system.name: cost.measure(system) for system in systems}, sort=args.sort,
                            **({"target": predictor.target.label} if predictor else {}))
     print(tables.terminal(summary))
     print(f"report: {out}")

@@ -1,18 +1,18 @@
-"""From score rows to a report: summary.json, table.md and figures/. Reads rows and files only, never a network."""
+"""From score rows to a report: summary.json, table.md, leaderboard.md and .csv, figures/. Reads rows and files only, never a network."""
 
 from pathlib import Path
 
 import numpy as np
 
 from se_keras import files
-from se_keras.report import judges, tables
+from se_keras.report import judges, leaderboard, tables
 
 FIGURES = ("labels.png", "predicted.png", "gain.png", "judges.png", "spectrograms.png", "spectrograms_hard.png")
 
 
 def write(scores, folder, comparisons=(), about=None, pictured=None, note="", seed=0, target=tables.LABELS["pesq_raw"],
-          same_weights=(), judged=None):
-    """Write REPORT/summary.json, table.md and figures/; what an earlier report left there is replaced.
+          same_weights=(), judged=None, cost=None, sort=None):
+    """Write REPORT/summary.json, table.md, leaderboard.md, leaderboard.csv and figures/; what an earlier report left there is replaced.
 
     Args:
         scores: score rows (`tables.read_scores`, `se_keras.scoring.evaluation.evaluate`).
@@ -26,6 +26,9 @@ def write(scores, folder, comparisons=(), about=None, pictured=None, note="", se
         target: what Quality-Net predicts, in words.
         same_weights: pairs of systems that are known to be one and the same.
         judged: {judge: its target in words} of the rows' judges.
+        cost: {system: what it costs} (`enhancers.cost.measure`).
+        sort: a metric, or one of `costs.KEYS`, by which the systems are sorted in the tables, best first; None for their own order, and a
+            leaderboard by the first metric.
 
     Returns:
         The summary.
@@ -34,9 +37,12 @@ def write(scores, folder, comparisons=(), about=None, pictured=None, note="", se
 
     folder = Path(folder)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
-    summary = tables.summarise(scores, comparisons, about, note, seed, target, same_weights, judged)
+    summary = tables.summarise(scores, comparisons, about, note, seed, target, same_weights, judged, cost)
+    if sort:
+        summary = leaderboard.reordered(summary, leaderboard.order(summary, sort))
     files.write_json(folder / "summary.json", summary)
     files.write_text(folder / "table.md", tables.markdown(summary))
+    leaderboard.write(summary, folder, sort or tables.metric_names(scores)[0])
 
     paths = {name: folder / "figures" / name for name in FIGURES}
     for path in paths.values():

@@ -10,7 +10,7 @@ from tabulate import tabulate
 from se_keras import metrics
 from se_keras.errors import UserError
 from se_keras.metrics import pesq
-from se_keras.report import judges
+from se_keras.report import costs, judges
 from se_keras.report.statistics import agreement, cluster_bootstrap, paired_test
 
 LABELS = {name: metrics.label(name) for name in metrics.NAMES} | {
@@ -98,7 +98,7 @@ def snr_labels(snr_db):
     return [f"{value + 0.0:g} dB" if np.isfinite(value) else "" for value in snr_db]
 
 
-def summarise(scores, comparisons=(), about=None, note="", seed=0, target=LABELS["pesq_raw"], same_weights=(), judged=None):
+def summarise(scores, comparisons=(), about=None, note="", seed=0, target=LABELS["pesq_raw"], same_weights=(), judged=None, cost=None):
     """Averages, intervals, paired tests and counts, ready for JSON (what is unknown is None).
 
     Args:
@@ -110,6 +110,7 @@ def summarise(scores, comparisons=(), about=None, note="", seed=0, target=LABELS
         target: what Quality-Net predicts, in words.
         same_weights: pairs of systems that are known to be one and the same.
         judged: {judge: its target in words}, of those that have columns in the rows.
+        cost: {system: of `enhancers.cost.measure`}.
 
     Returns:
         dict with note, systems, utterances, clean_utterances, speakers, snrs, metrics (`about`), target,
@@ -117,7 +118,7 @@ def summarise(scores, comparisons=(), about=None, note="", seed=0, target=LABELS
         comparisons [system, baseline, metric, difference, the same intervals, tests by clean utterance and by speaker],
         prediction {system: lcc, srcc, rmse, bias, count} of the predicted against the true target; where some of its rows are
         contradictory also how many of these have a prediction (contradictory) and the numbers of the others (without_contradictory),
-        judges (`judges.summarise`),
+        judges (`judges.summarise`), cost (as given),
         contradictory [id, system, snr_db, pesq_raw, pesq_wb] of rows whose metrics contradict each other (`contradictory`),
         identical [systems, why]: pairs of systems that do not differ,
         left_out {metric: {id: reason}}: utterances without a score of some system, left out for all systems of that metric.
@@ -129,7 +130,8 @@ def summarise(scores, comparisons=(), about=None, note="", seed=0, target=LABELS
     summary = {"note": note, "systems": systems, "utterances": len(utterances),
                "clean_utterances": int(utterances["clean"].nunique()), "speakers": int(utterances["speaker"].nunique()),
                "snrs": levels, "metrics": about or {}, "target": target,
-               "averages": {}, "comparisons": [], "prediction": {}, "judges": judges.summarise(scores, judged or {}), "left_out": {}, "contradictory": [], "identical": []}
+               "averages": {}, "comparisons": [], "prediction": {}, "judges": judges.summarise(scores, judged or {}),
+               "cost": cost or {}, "left_out": {}, "contradictory": [], "identical": []}
     odd = contradictory(scores)
     if odd.any():
         summary["contradictory"] = scores.loc[odd, ["id", "system", "snr_db", "pesq_raw", "pesq_wb"]].to_dict("records")
@@ -186,6 +188,8 @@ def markdown(summary):
     """The whole report as Markdown: scores, paired comparisons, agreement of Quality-Net, what was left out."""
     parts = ["# Scores\n", _about_rows(summary), _identical(summary)]
     parts += [averages_table(summary, "github"), scores_table(summary, "github"), _notes(summary)]
+    if summary["cost"]:
+        parts += ["## Cost\n", cost_table(summary, "github"), costs.about(summary["cost"])]
     if summary["comparisons"]:
         parts += ["## Paired differences\n", comparisons_table(summary, "github"),
                   "p: two-sided sign-flip permutation test (in brackets Wilcoxon's signed-rank test) on the mean difference\n"
@@ -198,10 +202,12 @@ def markdown(summary):
 
 
 def terminal(summary):
-    """The same for a terminal: the scores, what was left out, and the paired differences in the first metric."""
+    """The same for a terminal: the scores, what was left out, the cost, and the paired differences in the first metric."""
     scores = averages_table(summary, "simple") if _shown(summary) != _first(summary) else ""  # what has no room by SNR
     parts = [summary["note"], _identical(summary), scores]
     parts += [scores_table(summary, "simple", _first(summary), ["by_clean_utterance"]), _notes(summary)]
+    if summary["cost"]:
+        parts += [cost_table(summary, "simple"), costs.about(summary["cost"])]
     if summary["comparisons"]:
         parts.append(comparisons_table(summary, "simple", metrics=_first(summary)[:1]))
     if summary["prediction"]:
@@ -214,8 +220,8 @@ def terminal(summary):
 def averages_table(summary, style="github"):
     """System down, every metric across: the averages alone."""
     systems, averages = summary["systems"], summary["averages"]
-    body = [[system, *(_number(metric, averages[metric][system]["mean"]) for metric in averages)] for system in systems]
-    return _tabulate(body, ["System", *(LABELS.get(metric, metric) for metric in averages)], style, text=(0,))
+    body = [[system, *(score_text(metric, averages[metric][system]["mean"]) for metric in averages)] for system in systems]
+    return tabulated(body, ["System", *(LABELS.get(metric, metric) for metric in averages)], style, text=(0,))
 
 
 def scores_table(summary, style="github", metrics=None, intervals=("by_clean_utterance", "by_speaker")):
@@ -231,10 +237,16 @@ def scores_table(summary, style="github", metrics=None, intervals=("by_clean_utt
     for metric in metrics or _shown(summary):
         for number, (system, entry) in enumerate(summary["averages"][metric].items()):
             body.append(["" if number else LABELS.get(metric, metric), system,
-                         *(_number(metric, entry["per_snr"][level]) for level in summary["snrs"]),
-                         _number(metric, entry["mean"]), *(_interval(metric, entry[by]) for by in intervals)])
+                         *(score_text(metric, entry["per_snr"][level]) for level in summary["snrs"]),
+                         score_text(metric, entry["mean"]), *(_interval(metric, entry[by]) for by in intervals)])
     headers = ["Metric", "System", *summary["snrs"], "Average", *(_HEADERS[by] for by in intervals)]
-    return _tabulate(body, headers, style, text=(0, 1))
+    return tabulated(body, headers, style, text=(0, 1))
+
+
+def cost_table(summary, style="github"):
+    """System down; parameters, multiply-accumulates, real-time factor and latency across."""
+    body = [[system, *costs.cells(cost)] for system, cost in summary["cost"].items()]
+    return tabulated(body, ["System", *costs.HEADERS], style, text=(0,))
 
 
 def comparisons_table(summary, style="github", metrics=None):
@@ -248,11 +260,11 @@ def comparisons_table(summary, style="github", metrics=None):
             test = entry[f"test_{by}"]
             cells += [_interval(metric, entry[by], "+"), f"{_p(test['p_sign_flip'])} ({_p(test['p_wilcoxon'])})" if test else ""]
         body.append([LABELS.get(metric, metric), f"{entry['system']} - {entry['baseline']}",
-                     _number(metric, entry["difference"], "+"), *cells])
+                     score_text(metric, entry["difference"], "+"), *cells])
     headers = ["Metric", "Systems", "Difference"]
     for by in _CLUSTERS:
         headers += [_HEADERS[by], "p"]
-    return _tabulate(body, headers, style, text=(0, 1))
+    return tabulated(body, headers, style, text=(0, 1))
 
 
 def prediction_table(summary, style="github"):
@@ -262,12 +274,12 @@ def prediction_table(summary, style="github"):
         body.append([system, *_agreement(entry)])
         if entry.get("contradictory"):
             body.append([f"{system}, without {entry['contradictory']} contradictory", *_agreement(entry["without_contradictory"])])
-    return _tabulate(body, ["Speech of", "LCC", "SRCC", "RMSE", "Bias", "Utterances"], style, text=(0,))
+    return tabulated(body, ["Speech of", "LCC", "SRCC", "RMSE", "Bias", "Utterances"], style, text=(0,))
 
 
 def judges_table(summary, style="github"):
     """Every judge's agreement with the truth, system by system and over all."""
-    return _tabulate(judges.rows(summary["judges"]), list(judges.HEADERS), style, text=(0, 1))
+    return tabulated(judges.rows(summary["judges"]), list(judges.HEADERS), style, text=(0, 1))
 
 
 def _about_judges(summary):
@@ -348,14 +360,25 @@ def _digits(metric):
     return 2 if metric == "si_sdr" else 3
 
 
-def _number(metric, value, sign=""):
+def score_text(metric, value, sign=""):
+    """A score as tables print it; of None, ""."""
     return "" if value is None else f"{value:{sign}.{_digits(metric)}f}"
 
 
 def _interval(metric, interval, sign=""):
-    return "" if interval[0] is None else f"{_number(metric, interval[0], sign)} to {_number(metric, interval[1], sign)}"
+    return "" if interval[0] is None else f"{score_text(metric, interval[0], sign)} to {score_text(metric, interval[1], sign)}"
 
 
-def _tabulate(body, headers, style, text):
+def tabulated(body, headers, style, text):
+    """A table as text, ending with a line break.
+
+    Args:
+        body: rows of cells.
+        headers: of the columns.
+        style: a table format of tabulate; a bar within a cell of "github" is escaped, or it would end the cell.
+        text: columns that are aligned to the left, by number.
+    """
+    if style == "github":
+        headers, *body = ([str(cell).replace("|", "\\|") for cell in row] for row in (headers, *body))
     align = ["left" if column in text else "right" for column in range(len(headers))]
     return tabulate(body, headers, tablefmt=style, colalign=align if body else None, disable_numparse=True) + "\n"

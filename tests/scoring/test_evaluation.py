@@ -208,7 +208,7 @@ def test_script_writes_the_report(script, data, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert printed.rstrip().endswith(f"report: {out}")
     assert "PESQ (raw P.862)" in printed and "wiener - noisy" in printed and "subset" not in printed
-    assert sorted(path.name for path in out.iterdir()) == ["figures", "scores.csv", "summary.json", "table.md"]
+    assert sorted(path.name for path in out.iterdir()) == ["figures", "leaderboard.csv", "leaderboard.md", "scores.csv", "summary.json", "table.md"]
     assert sorted(path.name for path in (out / "figures").iterdir()) == ["gain.png", "labels.png", "spectrograms.png",
                                                                          "spectrograms_hard.png"]
     summary = json.loads((out / "summary.json").read_text())
@@ -224,6 +224,21 @@ def test_script_writes_the_report(script, data, tmp_path, capsys):
     assert len(tables.read_scores(out / "scores.csv")) == 8
     script.main(arguments)
     assert written == ((out / "scores.csv").read_bytes(), (out / "summary.json").read_bytes())  # the same every time
+
+
+def test_script_sorts(script, data, tmp_path, capsys):
+    """Best first, in what is printed and in the leaderboard; and every system's cost."""
+    out = tmp_path / "report"
+    script.main(["--data", str(data), "--systems", "noisy", "wiener", "--out", str(out), "--workers", "1", "--metrics", "si_sdr",
+                 "--sort", "si_sdr"])
+    printed = capsys.readouterr().out
+    summary = json.loads((out / "summary.json").read_text())
+    mean = {system: entry["mean"] for system, entry in summary["averages"]["si_sdr"].items()}
+    listed = [line.split(",")[1] for line in (out / "leaderboard.csv").read_text().splitlines()[1:]]
+    assert summary["systems"] == sorted(mean, key=mean.get, reverse=True) == listed
+    assert re.search(".*".join(summary["systems"]), printed, re.DOTALL)
+    assert summary["cost"]["wiener"]["rtf"] > 0 and summary["cost"]["noisy"]["latency_ms"] == 0
+    assert re.search(r"wiener +0 +[\d.e-]+ +32 ms", printed)
 
 
 def test_script_names_identical_systems(script, data, tmp_path, monkeypatch, capsys):
@@ -257,6 +272,8 @@ BAD = {
     "unwritable": (["--out", "/proc/report"], "/proc/report: cannot be written"),
     "unknown Quality-Net": (["--quality-net", "qq"], "qq: no such model"),
     "unknown judge": (["--judges", "hearing_nb", "qq"], "qq: no such model"),
+    "unknown order": (["--metrics", "si_sdr", "stoi", "--sort", "pesq_raw"],
+                      "unknown --sort 'pesq_raw'; known: si_sdr, stoi, params, macs, rtf, latency"),
     "judge twice": (["--judges", "hearing_nb", "hearing_nb"], "--judges: hearing_nb is listed twice; list each once"),
 }
 
