@@ -38,7 +38,7 @@ BAD_TRAINING = {
                                    "mse has the weight 'x'; expected a number above 0"),
     "a judge's term without a judge": (["enhancer", "--data", "{data}", "--loss", "mse:1,quality:1"],
                                        "quality is a Quality-Net's score, and none is named; add --quality-net RUN|NAME; known terms: mse"),
-    "unknown preset": (["enhancer", "--data", "{data}", "--preset", "leter"], "unknown preset 'leter'; known: demo, letter"),
+    "unknown preset": (["enhancer", "--data", "{data}", "--preset", "leter"], "unknown preset 'leter'; known: "),
     "unwritable run": (["enhancer", "--data", "{data}", "--out", "/proc/run"], "/proc/run: cannot be written"),
     "unknown enhancer": (["quality-net", "--data", "{data}", "--enhancer", "blstmm"], "blstmm: no such model; shipped:"),
     "empty target": (["quality-net", "--data", "{data}", "--target", ""], "--target is empty; give it a value, or leave it out"),

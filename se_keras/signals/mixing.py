@@ -78,8 +78,8 @@ def pair(row):
     if row.noisy is not None:
         found = {name: audio.read_cached(path) for name, path in (("clean", row.clean), ("noisy", row.noisy)) if path is not None}
         if min(map(len, found.values())) < row.samples:
-            raise UserError(f"{row.id}: {' and '.join(found)} hold {' and '.join(str(len(wave)) for wave in found.values())} samples, the "
-                            f"manifest says {row.samples}; run data/prepare.py again")
+            lengths = ", ".join(f"{name} {len(wave)}" for name, wave in found.items())
+            raise UserError(f"{row.id}: too few samples ({lengths}), the manifest says {row.samples}; run data/prepare.py again")
         noisy, clean = (found[name][:row.samples][piece] if name in found else None for name in ("noisy", "clean"))
     else:
         clean = audio.read_cached(row.clean)

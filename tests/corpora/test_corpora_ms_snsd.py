@@ -168,8 +168,3 @@ def test_a_clip_that_cannot_be_is_told(tree, tmp_path, bad, capsys):
     with pytest.raises(SystemExit):
         prepare.main(["ms-snsd", "--root", str(tree), "--out", str(tmp_path / "out"), "--clip", bad])
     assert "--clip" in capsys.readouterr().err
-
-
-def test_silence_has_no_level():
-    with pytest.raises(UserError, match="cannot be brought to -25 dB: digital silence"):
-        mixing.at_level(np.zeros(10, np.float32), -25)

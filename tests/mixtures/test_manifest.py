@@ -115,6 +115,22 @@ def test_what_crosses_splits_fails_loudly(folder, field, what):
         manifest.check_splits(rows)
 
 
+def test_unknown_speakers_are_told_apart_by_file_alone(folder):
+    rows = {split: [row(folder, number, speaker=manifest.UNKNOWN)] for number, split in enumerate(("train", "test"))}
+    manifest.check_splits(rows)
+    rows["test"] = [dataclasses.replace(rows["test"][0], clean=rows["train"][0].clean)]
+    with pytest.raises(UserError, match="the clean file .* is in both train and test"):
+        manifest.check_splits(rows)
+
+
+def test_a_recording_needs_no_clean_file_where_none_is_asked_for(folder):
+    recordings = [row(folder, noise=None, offset=0, gain=1.0, noisy=str(folder / "n0.wav"), clean=None, samples=6400)]
+    manifest.write(folder / "test.jsonl", recordings)
+    assert manifest.read(folder / "test.jsonl", reference=False) == recordings
+    with pytest.raises(UserError, match="test.jsonl, line 1: u0 has no clean reference; such recordings can be tested"):
+        manifest.read(folder / "test.jsonl")
+
+
 def test_ready_made_pairs_share_no_noise_file(folder):
     manifest.check_splits({split: [row(folder, number, noise=None, noisy=str(folder / f"n{number}.wav"))]
                            for number, split in enumerate(("train", "test"))})

@@ -28,6 +28,7 @@ def test_read_gives_back_what_was_written(tmp_path, wave, name, options):
 def test_channels_are_averaged(tmp_path, wave):
     sf.write(tmp_path / "stereo.wav", np.stack([wave, -wave / 2], axis=1), 16_000, subtype="FLOAT")
     np.testing.assert_allclose(audio.read(tmp_path / "stereo.wav"), wave / 4, atol=1e-7)
+    np.testing.assert_array_equal(audio.read_any_rate(tmp_path / "stereo.wav", channel=0)[0], wave)
 
 
 def test_another_sample_rate_is_told(tmp_path, wave):

@@ -49,6 +49,25 @@ def test_equal_energy_is_zero_db():
     assert mixing.gain_for_snr(clean, 2 * clean, 20) == pytest.approx(0.05)
 
 
+def test_a_level_is_the_rms_in_db_of_full_scale():
+    """A constant of 0.5 at -20 dB is 0.1; at +6.02 dB it is 2, past full scale."""
+    wave = np.full(100, 0.5, np.float32)
+    np.testing.assert_allclose(mixing.at_level(wave, -20), 0.1, rtol=1e-6)
+    np.testing.assert_allclose(mixing.at_level(wave, 20 * np.log10(2)), 2, rtol=1e-6)
+    assert mixing.at_level(wave, -25).dtype == np.float32
+    with pytest.raises(UserError, match="cannot be brought to -25 dB: digital silence"):
+        mixing.at_level(np.zeros(10, np.float32), -25)
+
+
+def test_a_recording_without_reference_has_no_clean_wave(row):
+    recording = dataclasses.replace(row, clean=None, noise=None, offset=0, gain=1.0, snr_db=None, noisy=row.noise, samples=16_000)
+    noisy, clean = mixing.pair(dataclasses.replace(recording, start=100, length=50))
+    assert clean is None
+    np.testing.assert_array_equal(noisy, audio.read(row.noise)[100:150])
+    with pytest.raises(UserError, match=r"u: too few samples \(noisy 16000\), the manifest says 16001"):
+        mixing.pair(dataclasses.replace(recording, samples=16_001))
+
+
 def test_mixture_is_not_scaled_against_clipping():
     clean = np.full(100, 0.9, np.float32)
     assert np.abs(mixing.mix(clean, clean, -10)).max() > 3
@@ -109,5 +128,5 @@ def test_a_ready_made_pair_is_cut_to_the_rows_length(tmp_path):
     pair = manifest.Utterance("u", str(tmp_path / "c.wav"), "s", "cafe", 15_900, noisy=str(tmp_path / "n.wav"))
     np.testing.assert_array_equal(mixing.pair(pair)[0], noisy)
     np.testing.assert_array_equal(mixing.pair(pair)[1], clean[:15_900])
-    with pytest.raises(UserError, match="clean and noisy hold 16000 and 15900 samples, the manifest says 16000"):
+    with pytest.raises(UserError, match=r"too few samples \(clean 16000, noisy 15900\), the manifest says 16000"):
         mixing.pair(dataclasses.replace(pair, samples=16_000))
