@@ -203,6 +203,10 @@ class TermValue(keras.layers.Layer):
     def __init__(self, function, **kwargs):
         super().__init__(**kwargs)
         self.function, self.asks_noisy = function, "noisy" in inspect.signature(function).parameters
+        self.supports_masking = True  # the LSTMs' mask of time steps ends here
+
+    def compute_mask(self, *_):
+        return None
 
     def call(self, heard, noisy=None):
         return self.function(*heard, **({"noisy": noisy} if self.asks_noisy else {}))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import PREPARE, load_script, noisy_speech, prepare, refused
 
-from se_keras import enhancers, files, models, pretrained
+from se_keras import enhancers, files, losses, models, pretrained
 from se_keras.enhancers.binary_mask import BinaryMaskEnhancer
 from se_keras.enhancers.magnitude_mask import MaskEstimate
 from se_keras.signals.stft import Stft, magnitude, stft
@@ -115,6 +115,24 @@ def test_the_scripts_take_it(root, name, arguments, loss, monkeypatch, capsys):
     assert enhanced.shape == wave.shape and np.isfinite(enhanced).all() and 0 < np.abs(enhanced - wave).max()
     load_script("test.py").main([*common, "--systems", "noisy", name, "--limit", "2", "--out", f"{name}-report"])
     assert name in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("preset", "parameters"), [
+    ("autoencoder", None), ("autoencoder-ibm", None), ("unet-ibm", None), ("autoencoder-small", 5_269_125),
+    ("autoencoder-ibm-small", 5_269_121), ("unet-ibm-small", 322_753), ("lstm", 1_183_489)])
+def test_the_presets_are_what_the_networks_take(preset, parameters):
+    """Those of the originals' sizes, which take seconds to build, are tested beside their networks."""
+    import train
+
+    args = train.arguments(["enhancer", "--preset", preset])
+    config = Stft.checked({**models.STFTS.get(args.model, {}), **args.stft})
+    objective = losses.parse(args.loss)
+    assert config.bins == 257 and (models.ENHANCERS[args.model] != "complex_mapping" or objective.terms[0].hears == "magnitude")
+    if parameters is None:
+        assert {*args.model_args} <= {*models.resolve(args.model, {})}
+        assert config.frames(round(16_000 * args.crop)) == 256 and config.hop_length == 128
+    else:
+        assert models.build(args.model, bins=config.bins, **args.model_args).count_params() == parameters
 
 
 def test_a_loss_of_masks_needs_a_mask_before_any_work(root, monkeypatch, capsys):
