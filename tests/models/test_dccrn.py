@@ -15,7 +15,8 @@ from se_keras.signals.stft import Stft, stft
 
 networks = load_script("tests/golden/networks.py")
 TINY = {"bins": 17, "channels": (4, 6), "rnn_units": 6}
-VARIANTS = {"E": {}, "C": {"mask": "C", "rnn_layers": 1}, "R": {"mask": "R", "kernel": (3, 3), "rnn_layers": 3}, "7 bins": {"kernel": (7, 1)}}
+VARIANTS = {"E": {}, "C": {"mask": "C", "rnn_layers": 1}, "R": {"mask": "R", "kernel": (3, 3), "rnn_layers": 3},
+            "7 bins": {"kernel": (7, 1)}}
 OWN = np.arange(8) < np.array([[8], [5]])
 RNG = np.random.default_rng(0)
 
@@ -200,23 +201,25 @@ def test_a_mask_of_zero_has_a_finite_gradient():
 
 def state_dict(channels, units, rnn_layers, kernel, innermost):
     """Random arrays of a network of such sizes, by PyTorch's names; `units` of each part."""
-    shapes, width = {}, innermost * channels[-1] // 2
-    layers = [("encoder", number, (after // 2, before // 2), after) for number, (before, after) in enumerate(zip((2, *channels), channels))]
-    layers += [("decoder", number, (before, after // 2), after)
-               for number, (before, after) in enumerate(zip(channels[::-1], (*channels[-2::-1], 2), strict=True))]
-    for side, number, ends, filters in layers:
-        for part in ("real", "imag"):
-            shapes[f"{side}.{number}.0.{part}_conv.weight"], shapes[f"{side}.{number}.0.{part}_conv.bias"] = (*ends, *kernel), (filters // 2,)
-        if (side, number) != ("decoder", len(channels) - 1):
-            shapes |= {f"{side}.{number}.1.{kind}": (filters,) for kind in ("weight", "bias", "running_mean", "running_var")}
-            shapes |= {f"{side}.{number}.1.num_batches_tracked": (), f"{side}.{number}.2.weight": (1,)}
+    shapes, width, last = {}, innermost * channels[-1] // 2, rnn_layers - 1
+
+    def add(prefix, **named):
+        shapes.update({f"{prefix}.{name.replace('__', '.')}": shape for name, shape in named.items()})
+
+    for number, (before, after) in enumerate(zip((2, *channels), channels)):
+        for side, place, ends, filters in (("encoder", number, (after // 2, before // 2), after),
+                                           ("decoder", len(channels) - 1 - number, (after, before // 2), before)):
+            for part in ("real", "imag"):
+                add(f"{side}.{place}.0.{part}_conv", weight=(*ends, *kernel), bias=(filters // 2,))
+            if (side, number) != ("decoder", 0):
+                add(f"{side}.{place}", **{f"1__{kind}": (filters,) for kind in ("weight", "bias", "running_mean", "running_var")},
+                    **{"1__num_batches_tracked": (), "2__weight": (1,)})
     for number in range(rnn_layers):
         for part in ("real", "imag"):
-            shapes |= {f"enhance.{number}.{part}_lstm.{kind}_l0": shape for kind, shape in (
-                ("weight_ih", (4 * units, units if number else width)), ("weight_hh", (4 * units, units)), ("bias_ih", (4 * units,)),
-                ("bias_hh", (4 * units,)))}
+            add(f"enhance.{number}.{part}_lstm", weight_ih_l0=(4 * units, units if number else width), weight_hh_l0=(4 * units, units),
+                bias_ih_l0=(4 * units,), bias_hh_l0=(4 * units,))
     for part in "ri":
-        shapes |= {f"enhance.{rnn_layers - 1}.{part}_trans.weight": (width, units), f"enhance.{rnn_layers - 1}.{part}_trans.bias": (width,)}
+        add(f"enhance.{last}.{part}_trans", weight=(width, units), bias=(width,))
     return {name: RNG.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
 
 
@@ -285,7 +288,7 @@ def test_layers_are_named_by_no_counter():
     ({"rnn_units": 5}, "dccrn: rnn_units 5: an even number is expected"),
     ({"rnn_layers": 0}, "dccrn: rnn_layers 0: a whole number of layers is expected, at least 1"),
     ({"kernel": [4, 2]}, r"dccrn: kernel \[4, 2\]: \(bins, frames\) are expected, an odd number of bins from 3 on"),
-    ({"bins": 161}, "dccrn: bins 161: 6 layers halve the 160 bins beside bin 0, which have to be a multiple of 64; take another n_fft or "),
+    ({"bins": 161}, "dccrn: bins 161: 6 layers halve the 160 bins beside bin 0, which have to be a multiple of 64; take an"),
     ({"bins": 1}, "dccrn: bins 1: 6 layers halve the 0 bins")])
 def test_arguments_that_do_not_fit_are_refused(arguments, message):
     with pytest.raises(UserError, match=message) as error:
