@@ -241,8 +241,8 @@ def test_arrays_that_do_not_fit_are_named(arrays):
     del faulty["w/enhance.1.i_trans.bias"]
     with pytest.raises(UserError) as error:
         from_torch(faulty)
-    assert str(error.value) == ("dccrn: the arrays lack enhance.1.i_trans.bias; decoder.1.1.bias has the shape (3,), expected (4,); nothing "
-                                "takes encoder.0.1.Wrr")
+    assert str(error.value) == ("dccrn: the arrays lack enhance.1.i_trans.bias; decoder.1.1.bias has the shape (3,), expected (4,); "
+                                "nothing takes encoder.0.1.Wrr")
     with pytest.raises(UserError, match="the arrays lack enhance.0.real_lstm.weight_hh_l0, which tells its size"):
         from_torch({name: array for name, array in arrays.items() if "enhance" not in name})
     with pytest.raises(UserError, match="the arrays lack encoder.0.0.real_conv.weight, which tells its size; .* 0 have arrived"):
@@ -288,7 +288,7 @@ def test_layers_are_named_by_no_counter():
     ({"rnn_units": 5}, "dccrn: rnn_units 5: an even number is expected"),
     ({"rnn_layers": 0}, "dccrn: rnn_layers 0: a whole number of layers is expected, at least 1"),
     ({"kernel": [4, 2]}, r"dccrn: kernel \[4, 2\]: \(bins, frames\) are expected, an odd number of bins from 3 on"),
-    ({"bins": 161}, "dccrn: bins 161: 6 layers halve the 160 bins beside bin 0, which have to be a multiple of 64; take an"),
+    ({"bins": 161}, "dccrn: bins 161: 6 layers halve the 160 bins beside bin 0, which have to be a multiple of 64; take another"),
     ({"bins": 1}, "dccrn: bins 1: 6 layers halve the 0 bins")])
 def test_arguments_that_do_not_fit_are_refused(arguments, message):
     with pytest.raises(UserError, match=message) as error:
