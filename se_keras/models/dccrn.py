@@ -9,6 +9,7 @@ Images are `(batch, frames, bins, channels)`; the first half of the channels are
 import math
 
 import keras
+import numpy as np
 from keras import ops
 
 from se_keras.errors import UserError, check_choice
@@ -42,8 +43,7 @@ def dccrn(bins=257, channels=(32, 64, 128, 256, 256, 256), rnn_units=256, rnn_la
         name: name of the model.
 
     Returns:
-        A functional keras.Model; with the default sizes of 3,669,005 trainable parameters, and 3,456 statistics of batch normalisation.
-        PyTorch counts 3,671,053: its LSTMs have a second bias each, 2,048 numbers in all.
+        A functional keras.Model; with the default sizes of 3,671,053 trainable parameters, and 3,456 statistics of batch normalisation.
 
     Raises:
         UserError: arguments that cannot be meant.
@@ -255,13 +255,15 @@ class ComplexLstm(keras.layers.Layer):
         features, self.lstms, self.projections = shape[-1], [], []
         for part in ("real", "imag"):
             self.lstms.append(Lstm(self.units // 2, return_sequences=True, name=f"{part}_lstm"))
-            self.lstms[-1].build((None, None, features))
+            self.lstms[-1].build((None, None, features + 1))
             if self.outputs is not None:
                 self.projections.append(keras.layers.Dense(self.outputs // 2, name=f"{part}_projection"))
                 self.projections[-1].build((None, None, self.units // 2))
 
     def call(self, x):
         both = ops.concatenate([x[:, :, 0], x[:, :, 1]], axis=0)
+        # An LSTM of PyTorch adds two biases, both of which published counts of parameters have: the second weighs a constant.
+        both = ops.concatenate([both, ops.ones_like(both[..., :1])], axis=-1)
         (real_r, imag_r), (real_i, imag_i) = (ops.split(lstm(both), 2, axis=0) for lstm in self.lstms)
         parts = [real_r - imag_i, imag_r + real_i]
         if self.projections:
@@ -374,10 +376,11 @@ def _read_lstm(read, name, layer, image):
         return array.reshape(channels, bins, -1).transpose(1, 0, 2).reshape(array.shape)
 
     for part, lstm in zip(("real", "imag"), layer.lstms, strict=True):
-        features = lstm.cell.kernel.shape[0]
-        of_input, recurrent, *biases = (read.take(f"{name}.{part}_lstm.{kind}_l0", shape) for kind, shape in (
+        features = lstm.cell.kernel.shape[0] - 1
+        of_input, recurrent, bias_of_input, bias = (read.take(f"{name}.{part}_lstm.{kind}_l0", shape) for kind, shape in (
             ("weight_ih", (4 * units, features)), ("weight_hh", (4 * units, units)), ("bias_ih", (4 * units,)), ("bias_hh", (4 * units,))))
-        lstm.set_weights([of_input.T if name != "enhance.0" else bin_by_bin(of_input.T), recurrent.T, sum(biases)])
+        of_input = of_input.T if name != "enhance.0" else bin_by_bin(of_input.T)
+        lstm.set_weights([np.concatenate([of_input, bias_of_input[None]]), recurrent.T, bias])
     for part, projection in zip("ri", layer.projections, strict=False):
         kernel, bias = (read.take(f"{name}.{part}_trans.{kind}", shape) for kind, shape in (
             ("weight", (bins * channels, units)), ("bias", (bins * channels,))))
