@@ -62,7 +62,7 @@ def quality_net(request):
 
 
 def test_an_unknown_model_or_argument_is_named_with_the_known_ones():
-    with pytest.raises(UserError, match="unknown model 'unet'; known: blstm, dnn, quality_net"):
+    with pytest.raises(UserError, match="unknown model 'unet'; known: blstm, dnn, lstm"):
         models.build("unet")
     with pytest.raises(UserError, match="dnn takes no argument layers; it takes bins, units, context"):
         models.build("dnn", layers=4)
