@@ -11,7 +11,7 @@ import pytest
 from conftest import speech_like
 from keras import layers
 
-from se_keras import backend, models
+from se_keras import backend, enhancers, models
 from se_keras.enhancers import cost
 from se_keras.enhancers.base import Noisy
 from se_keras.enhancers.magnitude_mask import MaskEnhancer
@@ -151,11 +151,19 @@ def test_a_layer_that_cannot_be_counted_is_a_remark():
     assert found["macs_per_second"] is None and "layer mine (Hidden): no rule" in found["remark"] and found["parameters"] > 0
 
 
-@pytest.mark.parametrize(("name", "expected"), [("dnn", 58_916_864), ("blstm", 120_851_200)])
-def test_networks_of_the_house(name, expected):
-    """Counted by hand in tests/models/test_macs.py; both normalise over the utterance."""
-    system = MaskEnhancer(models.build(name))
-    assert cost.macs_per_second(system) == expected and cost.latency_ms(system) == math.inf
+@pytest.mark.parametrize(("name", "arguments", "ms"), [
+    ("dnn", {"units": 8}, math.inf), ("blstm", {"units": 8}, math.inf),  # both normalise over the utterance
+    ("lstm", {"units": 8}, 32), ("tfgridnet", {"blocks": 1, "emb": 4, "hidden": 4}, math.inf),
+    ("dccrn", {"channels": [16] * 6, "rnn_units": 4}, 62.5)])  # a window of 25 ms, and each layer of the decoder a hop of 6.25 ms
+def test_latency_of_the_networks_of_the_house(name, arguments, ms):
+    keras.utils.set_random_seed(0)
+    system = enhancers.family(models.ENHANCERS[name])(models.build(name, **arguments), Stft(**models.STFTS.get(name, {})))
+    assert cost.latency_ms(system) == ms
+
+
+def test_macs_of_a_second():
+    """64 frames of the default STFT: the network's own are counted by hand in tests/models/test_macs.py."""
+    assert cost.macs_per_second(MaskEnhancer(models.build("dnn"))) == 58_916_864
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="only Linux lets a process choose its cores")

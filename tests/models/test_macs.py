@@ -148,6 +148,11 @@ def test_blstm():
     assert of_network("blstm", 64) == 64 * per_frame == 120_851_200
 
 
+def test_lstm():
+    per_frame = 4 * 300 * (257 + 300) + 4 * 300 * (300 + 300) + 300 * 300 + 300 * 257
+    assert of_network("lstm", 64) == 64 * per_frame == 99_552_000
+
+
 def test_convolutions_there_and_back():
     """Halved by strides, and doubled again: what counts there are the outputs, and back the inputs."""
     x = given = keras.Input((16, 8, 1))
@@ -170,3 +175,15 @@ def test_tfgridnet():
     found = of_network("tfgridnet", frames)
     assert found == 5 * (step * steps + projections + attention) + ends == 32_941_238_688
     assert 0.97 < found / 33.65e9 < 1
+
+
+def test_dccrn():
+    """A second at its authors' size: complex convolutions of 5 bins x 2 frames, each the four real ones between halves of the channels."""
+    frames, kernel = 163, 5 * 2
+    bins = {"down": (128, 64, 32, 16, 8, 4), "up": (4, 8, 16, 32, 64, 128)}  # of an encoder's outputs, of a decoder's inputs
+    encoder = sum(width * kernel * of * to for width, of, to in zip(bins["down"], (2, 32, 64, 128, 256, 256), (32, 64, 128, 256, 256, 256),
+                                                                    strict=True))
+    decoder = sum(width * kernel * of * to for width, of, to in zip(bins["up"], (512, 512, 512, 256, 128, 64), (256, 256, 128, 64, 32, 2),
+                                                                    strict=True))
+    lstms = 4 * 4 * 128 * ((512 + 128) + (128 + 128)) + 2 * 128 * 512  # real and imaginary LSTM on both parts, twice; and back
+    assert of_network("dccrn", frames) == frames * (encoder + decoder + lstms) == 8_692_776_960
