@@ -11,7 +11,7 @@ def cells(cost):
         cost: of `enhancers.cost.measure`.
     """
     latency = "whole utterance" if cost["whole_utterance"] else "" if cost["latency_ms"] is None else f"{cost['latency_ms']:.0f} ms"
-    rtf = "" if cost["rtf"] is None else f"{cost['rtf']:.2g}"
+    rtf = "" if cost["rtf"] is None else f"{cost['rtf']:#.2g}".rstrip(".")
     macs = "" if cost["macs_per_second"] is None else _short(cost["macs_per_second"])
     return [f"{cost['parameters']:,}", macs, rtf, latency]
 
