@@ -87,7 +87,7 @@ def test_a_progressive_network_trains_and_enhances(tree, tmp_path, monkeypatch, 
     monkeypatch.chdir(tmp_path)
     prepare.main(["folders", "--speech", str(tree / "S"), "--noise", str(tree / "N"), "--out", "data", *PREPARE])
     train.main(["enhancer", "--data", "data", "--workers", "1", "--model", "tfgridnet", "--model-args", json.dumps({**TINY, "stages": 2}),
-                "--stft", '{"n_fft": 128, "hop_length": 64}', "--loss", "compressed:1,si_sdr:0.1", "--epochs", "1", "--batch", "4",
+                "--stft", '{"n_fft": 128, "hop_length": 64}', "--loss", "compressed:1,si_sdr:0.1", "--epochs", "1", "--batch", "64",
                 "--crop", "1", "--out", "run"])
     card = json.loads((tmp_path / "run" / "config.json").read_text())
     assert card["arguments"]["stages"] == 2 and card["stft"]["tail"] == "cut"
