@@ -6,7 +6,8 @@ What is used most is here by name, and imported when it is first asked for: `imp
     network = se_keras.build("blstm")                 # a keras.Model: magnitude, frame mask -> ratio mask
     network, card = se_keras.load("blstm-hearing")    # the same with shipped weights
     network, card = se_keras.load_reference("x.h5")   # a Keras 2 file of the authors' code
-    enhancer = se_keras.load_system("blstm-hearing")   # wave in, wave out
+    enhancer = se_keras.torch.load("dccrn", "x.npz")  # weights of PyTorch code
+    enhancer = se_keras.load_system("blstm-hearing")  # wave in, wave out
     enhanced, = enhancer.enhance([noisy])             # float32, 16 kHz
 """
 
@@ -19,8 +20,8 @@ _HOMES = {"build": "models", "load": "pretrained", "load_weights": "pretrained",
           "Stft": "signals.stft", "istft": "signals.stft", "UserError": "errors"}
 _MODULES = {"audio": "signals.audio", "mixing": "signals.mixing", "stft": "signals.stft", "manifest": "mixtures.manifest",
             "diet": "judges.diet", "surrogate": "judges.surrogate", "targets": "judges.targets", "scores": "scoring.scores",
-            **{name: name for name in ("corpora", "enhancers", "judges", "losses", "metrics", "mixtures", "models", "pretrained",
-                                       "reference", "report", "scoring", "signals", "training")}}
+            **{name: name for name in ("corpora", "enhancers", "hearing", "judges", "losses", "metrics", "mixtures", "models", "pretrained",
+                                       "reference", "report", "scoring", "signals", "torch", "training")}}
 __all__ = ["__version__", *_HOMES, *_MODULES]
 
 

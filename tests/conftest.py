@@ -190,6 +190,25 @@ def run_without_tensorflow(script, *arguments):
                           text=True, timeout=120)
 
 
+def value_and_gradient(function, x):
+    """(function(x), the gradient of its sum), NumPy arrays, by the backend's own differentiation: TensorFlow's or JAX's."""
+    import keras
+
+    if keras.backend.backend() == "jax":
+        import jax
+
+        value, back = jax.vjp(function, jax.numpy.asarray(x))
+        gradient, = back(jax.numpy.ones_like(value))
+    else:
+        import tensorflow as tf
+
+        variable = tf.Variable(x)
+        with tf.GradientTape() as tape:
+            value = function(variable.value())
+        gradient = tape.gradient(value, variable)
+    return np.asarray(value), np.asarray(gradient)
+
+
 def noisy_speech(seconds=2.0, seed=0, level=0.05):
     wave = speech_like(seconds, seed)
     return wave + (level * np.random.default_rng(seed).standard_normal(len(wave))).astype(np.float32)
