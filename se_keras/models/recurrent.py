@@ -21,6 +21,11 @@ class Bidirectional(keras.layers.Bidirectional):
     Output float32 `(batch, frames, 2 units)`; what stands on padding frames has no meaning.
     """
 
+    def __init__(self, layer, **kwargs):
+        super().__init__(layer, **kwargs)
+        # While a file is read, Keras knows layers by their address: were the given one freed, the next to lie there would be taken for it.
+        self._given = lambda: layer
+
     def call(self, sequences, initial_state=None, mask=None, training=None):
         if initial_state is not None or not self._written_out(training):
             return super().call(sequences, initial_state=initial_state, mask=mask, training=training)

@@ -1,5 +1,8 @@
 """The written-out LSTMs compute what Keras's do: outputs, gradients, weights files."""
 
+import gc
+import weakref
+
 import keras
 import numpy as np
 import pytest
@@ -134,3 +137,14 @@ def test_weights_and_models_are_exchanged_with_keras(tmp_path, kinds):
     again = keras.models.load_model(tmp_path / "model.keras")
     assert type(again.layers[-1]) is type(ours.layers[-1])
     np.testing.assert_array_equal(again(X), ours(X))
+
+
+def test_the_layer_that_is_given_keeps_its_address():
+    """Keras 3.15, reading a file, takes a layer for an earlier one that lay at the same address: two directions alike, or shared weights."""
+    given = keras.layers.LSTM(2, return_sequences=True)
+    layer, alive = Bidirectional(given), weakref.ref(given)
+    del given
+    gc.collect()
+    assert alive() is not None and alive() not in (layer.forward_layer, layer.backward_layer)
+    layer.build((None, None, 3))
+    assert len(layer.weights) == 6
