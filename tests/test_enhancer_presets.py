@@ -30,7 +30,7 @@ def tiny(preset):
     return name, made
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", [name for name in PRESETS if f"{name}-small" not in PRESETS])  # its twin takes the same way
 def test_a_preset_trains_and_enhances(name, trained, tmp_path):
     preset = PRESETS[name]
     network, arguments = tiny(preset)
@@ -63,7 +63,7 @@ def test_a_preset_says_nothing_that_cannot_be_meant(name):
     ("tfgridnet", {"stages": 3, "blocks": 2}, "one block a stage"),
     ("autoencoder", {"feature": "phase"}, "feature"), ("autoencoder_ibm", {"at_use": "hard"}, "hard"),
     ("unet_ibm", {"frames": 50}, "50"), ("lstm", {"memory_frames": -1}, "memory_frames -1"),
-    ("lstm", {"units": "many"}, "lstm cannot be built with units='many'"),
+    ("lstm", {"units": "many"}, "lstm cannot be built with bins=257, units='many'"),
     ("dccrn", {"layers": 3}, "dccrn takes no argument layers; it takes bins, channels"),
 ])
 def test_a_bad_argument_is_refused_in_a_line(network, arguments, message, trained, tmp_path, capsys):

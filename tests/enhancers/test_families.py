@@ -160,6 +160,6 @@ def test_another_stft_is_heard_as_a_wave(enhancer, rows):
 
 
 def test_an_unknown_family_is_named_with_the_known_ones():
-    with pytest.raises(UserError, match="unknown family 'binary'; known: magnitude_mask, complex_mask, complex_mapping"):
+    with pytest.raises(UserError, match="unknown family 'binary'; known: magnitude_mask, binary_mask, complex_mask, complex_mapping"):
         enhancers.family("binary")
     assert enhancers.family(None).family == "magnitude_mask"  # a card from before there were families

@@ -89,7 +89,7 @@ def test_a_preset_is_a_name_or_a_toml_file(tmp_path):
     mine.write_text("[enhancer]\nepochs = 7\n")
     assert train.arguments(["enhancer", "--preset", str(mine)]).epochs == 7
     for name in ("../configs/demo", str(mine)[:-5], "nowhere.toml"):
-        with pytest.raises(UserError, match="unknown preset .*; known: demo, letter.*or a .toml file of your own"):
+        with pytest.raises(UserError, match="unknown preset .*; known: .*demo, dns, letter.*or a .toml file of your own"):
             train.arguments(["enhancer", "--preset", name])
 
 
