@@ -256,7 +256,11 @@ def istft_ops(spectrum, samples, config=Stft()):
     else:
         framed = ops.irfft((spectrum[..., 0], spectrum[..., 1]), config.n_fft)
     framed = framed * window
-    known = ops.minimum(samples, config.samples(ops.shape(spectrum)[1])) if config.tail == "cut" else samples
+    known = samples
+    if config.tail == "cut":
+        of_frames = config.samples(ops.shape(spectrum)[1])
+        fewer = min if isinstance(samples, int) and isinstance(of_frames, int) else ops.minimum  # JAX cuts at Python's numbers alone
+        known = fewer(samples, of_frames)
     wave = _overlap_add(framed, config.hop_length)[:, start:start + known]
     weight = _overlap_add(ops.ones_like(framed[:1, :, :1]) * (window ** 2), config.hop_length)[:, start:start + known]
     wave = wave / weight  # what is cut off may have weight 0, and no gradient
