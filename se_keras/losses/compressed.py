@@ -10,8 +10,8 @@ _SMALLEST_POWER = 1e-16  # of a bin, as there: a finite value and gradient at di
 def compressed(clean, enhanced, frame_mask, exponent="paper"):
     """70 times the mean squared error of compressed magnitudes, and 30 times that of real and of imaginary parts, compressed likewise.
 
-    Both become |.|^0.3 ("paper"). TF-GridNet's repository compresses its magnitudes to |.|^0.7 instead ("repository"; docs/errata.md). Means
-    are over an utterance's own frames and all bins. `compressed:1,si_sdr:0.1` is the published sum.
+    Both become |.|^0.3 ("paper"). TF-GridNet's repository compresses its magnitudes to |.|^0.7 instead ("repository"; docs/errata.md).
+    Means are over an utterance's own frames and all bins. `compressed:1,si_sdr:0.1` is the published sum.
 
     Args:
         clean, enhanced: float32 `(batch, frames, bins, 2)`, as they are: the value depends on their level.

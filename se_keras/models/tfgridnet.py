@@ -54,14 +54,8 @@ def tfgridnet(bins=257, stages=1, blocks=None, emb=32, hidden=100, heads=4, kern
     Raises:
         UserError: arguments that do not fit together.
     """
-    check_choice("level", level, ("none", "std"))
     blocks = blocks or (5 if stages == 1 else stages)
-    if stages > 1 and blocks != stages:
-        raise UserError(f"tfgridnet: stages {stages!r} and blocks {blocks!r}: a progressive network has one block a stage; leave blocks out")
-    if emb % heads:
-        raise UserError(f"tfgridnet: emb {emb!r} cannot be divided among heads {heads!r}; a multiple of it is expected")
-    if not 1 <= hop <= kernel:
-        raise UserError(f"tfgridnet: hop {hop!r} and kernel {kernel!r}: a hop of 1 to the kernel's cells is expected")
+    _check(stages, blocks, emb, hidden, heads, kernel, hop, level)
     width, margin = (bins - 2, 0) if phase_channels else (bins, 1)  # a kernel of 3 bins, on the bins as they are or with zeros around
     qk_features = qk_features or (max(1024 // width, 1) if phase_channels else -(-512 // width))
 
@@ -89,6 +83,20 @@ def tfgridnet(bins=257, stages=1, blocks=None, emb=32, hidden=100, heads=4, kern
     return keras.Model([noisy, frame_mask], ZeroPadding(name="own")(output, frame_mask), name=name)
 
 
+def _check(stages, blocks, emb, hidden, heads, kernel, hop, level):
+    sizes = {"stages": stages, "blocks": blocks, "emb": emb, "hidden": hidden, "heads": heads, "kernel": kernel, "hop": hop}
+    for name, value in sizes.items():
+        if type(value) is not int or value < 1:
+            raise UserError(f"tfgridnet: {name} {value!r}: a whole number is expected, at least 1")
+    if stages > 1 and blocks != stages:
+        raise UserError(f"tfgridnet: stages {stages} and blocks {blocks}: a progressive network has one block a stage; leave blocks out")
+    if emb % heads:
+        raise UserError(f"tfgridnet: emb {emb}: a multiple of heads is expected, which is {heads}")
+    if hop > kernel:
+        raise UserError(f"tfgridnet: hop {hop}: at most kernel is expected, which is {kernel}")
+    check_choice("level", level, ("none", "std"))
+
+
 @register
 class SpectrumLevel(keras.layers.Layer):
     """Standard deviation of a spectrum's real and imaginary parts over an utterance's own frames, at least 1e-5.
@@ -97,7 +105,7 @@ class SpectrumLevel(keras.layers.Layer):
     """
 
     def call(self, spectrum, frame_mask):
-        mean, variance = _moments(spectrum, frame_mask)
+        _, variance = _moments(spectrum, frame_mask)
         return ops.maximum(ops.sqrt(variance), 1e-5)
 
     def compute_output_shape(self, spectrum_shape, *_):

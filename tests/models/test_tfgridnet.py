@@ -147,7 +147,7 @@ def test_a_hop_makes_sequences_shorter(golden):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_an_utterance_in_a_padded_batch_comes_out_as_alone(variant):
-    """Lengths shorter than a kernel and longer, of a whole number of hops and not; what stands on the padding is not seen, and comes out zero."""
+    """Lengths shorter than a kernel and longer, of whole hops and not; what stands on the padding is not seen, and comes out zero."""
     built, lengths = network(variant), (3, 8)
     spectra = RNG.standard_normal((len(lengths), 11, 17, 2)).astype(np.float32)
     frame_mask = np.arange(11) < np.array(lengths)[:, None]
@@ -245,9 +245,9 @@ def test_an_enhancer_hands_over_no_more_frames_than_a_block_can_take(monkeypatch
 
 @pytest.mark.parametrize(("arguments", "message"), [
     ({"stages": 2, "blocks": 5}, "stages 2 and blocks 5: a progressive network has one block a stage; leave blocks out"),
-    ({"emb": 5, "heads": 2}, "emb 5 cannot be divided among heads 2"),
-    ({"hop": 5}, "hop 5 and kernel 4: a hop of 1 to the kernel's cells is expected"),
-    ({"hop": 0}, "hop 0 and kernel 4"),
+    ({"emb": 5, "heads": 2}, "emb 5: a multiple of heads is expected, which is 2"),
+    ({"hop": 5}, "hop 5: at most kernel is expected, which is 4"),
+    ({"hop": 0}, "hop 0: a whole number is expected, at least 1"), ({"stages": 1.5}, "stages 1.5: a whole number is expected"),
     ({"level": "peak"}, "unknown level 'peak'; known: none, std")])
 def test_arguments_that_do_not_fit_are_refused(arguments, message):
     with pytest.raises(UserError, match=message):
@@ -261,8 +261,8 @@ def test_arrays_that_do_not_fit_are_named(golden):
     del faulty["w/gln.bias"]
     with pytest.raises(UserError) as error:
         from_torch(faulty)
-    assert str(error.value) == ("tfgridnet: the arrays lack gln.bias; tf_grid_blks.1.inter_rnn.weight_hh_l0 has the shape (19, 5), expected "
-                                "(20, 5); nothing takes de_conv.scale")
+    assert str(error.value) == ("tfgridnet: the arrays lack gln.bias; tf_grid_blks.1.inter_rnn.weight_hh_l0 has the shape (19, 5), "
+                                "expected (20, 5); nothing takes de_conv.scale")
     with pytest.raises(UserError, match="the arrays lack de_conv.0.weight, de_conv.0.bias, .*; nothing takes de_conv.bias, de_conv.weight"):
         from_torch(arrays, stages=2)
     with pytest.raises(UserError, match="tfgridnet: the arrays lack conv.weight, which tells its size; .* 1 have arrived"):
