@@ -29,7 +29,9 @@ SHARED = ROOT.parent / "shared"
 GOLDEN = ROOT / "tests" / "golden"
 
 
-LONGEST = ("test_rounds", "test_scripts", "test_families", "test_presets", "test_loop", "test_metrics_dnsmos", "test_old_runs")
+LONGEST = ("test_presets", "test_scripts", "test_families", "test_enhancer_presets", "test_rounds", "test_voicebank_in_full",
+           "test_corpora_dns_test", "test_corpora_dns", "test_binary_mask", "test_loop", "test_progressive", "test_metrics_dnsmos",
+           "test_old_runs")
 
 
 def pytest_collection_modifyitems(items):
