@@ -148,10 +148,13 @@ def _moments(x, frame_mask):
 
 @register
 class PhaseEncoder(keras.layers.Layer):
-    """Complex convolution over three frames, then the square root of the magnitude: what is left of phase is how frames differ in it.
+    """Complex convolution over three frames, then the square root of the magnitude.
 
     re = Wr * r - Wi * i + br - bi, im = Wr * i + Wi * r + br + bi; (re^2 + im^2 + 1e-12)^(1/4). The root of a magnitude has an infinite
     gradient at zero; with 1e-12 added it stays below 320, and changes nothing above 1e-5.
+
+    Only the biases let phase through: without them a spectrum turned by any angle would look the same. So they begin where PyTorch's do,
+    uniform up to 3^-0.5, as the kernels, and not at zero.
 
     Call argument: spectrum float32 `(batch, frames, bins, 2)`. Output: float32 `(batch, frames, bins, channels)`, >= 0.001.
     """
@@ -161,9 +164,10 @@ class PhaseEncoder(keras.layers.Layer):
         self.channels = channels
 
     def build(self, shape):
+        start = keras.initializers.RandomUniform(-3 ** -0.5, 3 ** -0.5)
         for part in ("real", "imag"):
-            setattr(self, f"{part}_kernel", self.add_weight(shape=(3, 1, 1, self.channels), name=f"{part}_kernel"))
-            setattr(self, f"{part}_bias", self.add_weight(shape=(self.channels,), initializer="zeros", name=f"{part}_bias"))
+            for kind, shape in (("kernel", (3, 1, 1, self.channels)), ("bias", (self.channels,))):
+                setattr(self, f"{part}_{kind}", self.add_weight(shape=shape, initializer=start.clone(), name=f"{part}_{kind}"))
 
     def call(self, spectrum):
         # One real convolution, from both parts to all real and then all imaginary channels.

@@ -163,10 +163,24 @@ def test_silence_has_a_finite_gradient():
     built = tfgridnet(**TINY)
     built.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=False)
     x = np.zeros((1, 6, 17, 2), np.float32)
+    encoder = built.get_layer("phase_encoder")
+    for bias in (encoder.real_bias, encoder.imag_bias):
+        bias.assign(np.zeros(4))
+    np.testing.assert_allclose(encoder(x), np.full((1, 6, 17, 4), 1e-3), rtol=1e-5)
     assert np.isfinite(built.train_on_batch([x, np.ones((1, 6), bool)], x + 1))
     assert all(np.isfinite(weight).all() for weight in built.get_weights())
-    silent = PhaseEncoder(4)(x)
-    np.testing.assert_allclose(silent, np.full((1, 6, 17, 4), 1e-3), rtol=1e-5)
+
+
+def test_the_phase_encoder_tells_a_signal_from_its_negative():
+    """By its biases alone, which therefore do not begin at zero."""
+    keras.utils.set_random_seed(0)
+    encoder, x = PhaseEncoder(4), RNG.standard_normal((1, 6, 17, 2)).astype(np.float32)
+    one, other = (keras.ops.convert_to_numpy(encoder(each)) for each in (x, -x))
+    assert np.abs(one - other).mean() > 0.1
+    assert np.abs(keras.ops.convert_to_numpy(encoder.real_kernel - encoder.imag_kernel)).min() > 1e-3
+    for bias in (encoder.real_bias, encoder.imag_bias):
+        bias.assign(np.zeros(4))
+    np.testing.assert_allclose(encoder(x), encoder(-x), rtol=1e-5)
 
 
 def test_level_normalisation_makes_gain_pass_through():
