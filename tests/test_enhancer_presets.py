@@ -59,7 +59,7 @@ def test_a_preset_says_nothing_that_cannot_be_meant(name):
 
 @pytest.mark.parametrize(("network", "arguments", "message"), [
     ("dccrn", {"mask": "X"}, "mask"), ("dccrn", {"channels": [3]}, "even numbers are expected"),
-    ("tfgridnet", {"emb": 5}, "emb 5 cannot be divided among heads 4"),
+    ("tfgridnet", {"emb": 5}, "emb 5: a multiple of heads is expected, which is 4"),
     ("tfgridnet", {"stages": 3, "blocks": 2}, "one block a stage"),
     ("autoencoder", {"feature": "phase"}, "feature"), ("autoencoder_ibm", {"at_use": "hard"}, "hard"),
     ("unet_ibm", {"frames": 50}, "50"), ("lstm", {"memory_frames": -1}, "memory_frames -1"),
