@@ -44,6 +44,8 @@ def arguments(argv):
                                "mse[magnitude]")
     enhancer.add_argument("--optimizer", default="adam", choices=["adam", "rmsprop"])
     enhancer.add_argument("--epochs", type=cli.positive_int, default=10, help="passes over the training rows")
+    enhancer.add_argument("--rows", type=cli.positive_int, default=None, metavar="N",
+                          help="an epoch is this many training rows, the same each time; all of them by default")
     enhancer.add_argument("--monitor", default="pesq_raw", choices=["pesq_raw", "valid_loss"],
                           help="what decides which weights are best: true PESQ on validation mixtures, or the loss on all of them")
     enhancer.add_argument("--validation-rows", type=cli.positive_int, default=100, metavar="N",

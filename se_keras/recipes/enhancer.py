@@ -42,6 +42,7 @@ def train_enhancer(args, train_rows, valid_rows):
     enhancer = enhancers.family(family)(models.build(args.model, **arguments), config)
     judge = pretrained.load_quality_net(args.quality_net) if objective.asks_judge else None
     judges = {name: pretrained.load_quality_net(name) for name in objective.judges}
+    train_rows = evaluation.subset(train_rows, args.rows)
     feed = Feed(train_rows, args.batch, config, seed=args.seed, crop_s=args.crop or None, augment=augment,
                 workers=args.workers or backend.available_cores())
     described = runs.describe(args, args.model, models.resolve(args.model, arguments), config, family=family,
