@@ -9,9 +9,10 @@ from conftest import load_script
 
 from se_keras import enhancers, models
 from se_keras.errors import UserError
-from se_keras.models.dccrn import ApplyMask, ComplexConv2D, ComplexConv2DTranspose, ComplexLstm, JoinParts, SplitParts, dccrn, from_torch
+from se_keras.models.dccrn import ApplyMask, ComplexConv2D, ComplexConv2DTranspose, ComplexLstm, JoinParts, SplitParts, dccrn
 from se_keras.models.macs import multiply_accumulates
 from se_keras.signals.stft import Stft, stft
+from se_keras.torch.dccrn import from_torch
 
 networks = load_script("tests/golden/networks.py")
 TINY = {"bins": 17, "channels": (4, 6), "rnn_units": 6}

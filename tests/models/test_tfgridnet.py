@@ -16,11 +16,10 @@ from se_keras.models.tfgridnet import (
     PhaseEncoder,
     RecurrentPath,
     SpectrumLevel,
-    block_from_torch,
-    from_torch,
     tfgridnet,
 )
 from se_keras.signals.stft import Stft
+from se_keras.torch.tfgridnet import block_from_torch, from_torch
 
 networks = load_script("tests/golden/networks.py")
 TINY = {"bins": 17, "blocks": 1, "emb": 4, "hidden": 3, "heads": 2}

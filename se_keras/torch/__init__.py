@@ -38,7 +38,7 @@ def load(network, arrays, **arguments):
         raise UserError(f"{network} takes no argument {', '.join(unknown)}; it takes {', '.join(known)}")
     backend.load()
     name = network if isinstance(arrays, Mapping) else Path(arrays).stem
-    read = importlib.import_module(f"se_keras.models.{network}").from_torch
+    read = importlib.import_module(f"se_keras.torch.{network}").from_torch
     built, config = read(_state_dict(arrays if isinstance(arrays, Mapping) else _read(Path(arrays))), **arguments)
     return enhancers.family(models.ENHANCERS[network])(built, config, name)
 
