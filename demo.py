@@ -37,7 +37,8 @@ def main(argv=None):
     report = Path(stages[-1][-1])
     print("\n" + verdict(json.loads((report / "summary.json").read_text(encoding="utf-8"))))
     print("\n" + "\n".join(f"{seconds:6.0f} s  {title}" for title, seconds in took.items()))
-    print(f"{time.monotonic() - began:6.0f} s  in all\n\nreport: {report} (table.md, leaderboard.md, scores.csv, summary.json, figures/)")
+    print(f"{time.monotonic() - began:6.0f} s  in all\n\nreport: {report} (table.md, leaderboard.md, scores.csv, summary.json, figures/)\n"
+          f"open {report / 'index.html'} in a browser: tables, charts, and every system to listen to")
     return 0
 
 

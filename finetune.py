@@ -28,8 +28,9 @@ Every so many iterations the validation set is enhanced and truly scored; the we
 predicted score goes on rising after the true one has turned, the enhancer fools Quality-Net, and the run stops. PESQ may rise at
 the cost of intelligibility: --stoi-drop 0.005 keeps no weights that lose more STOI than that.
 
-The run folder is a system for test.py and enhance.py. In it: history.csv, predicted_and_true.png (the letter's Fig. 5), worst/ (the ten
-mixtures that Quality-Net overrates most, to listen to), and, where it learns on, the Quality-Net of the best weights, quality-net/.
+The run folder is a system for test.py and enhance.py. In it: index.html (before and after, to look at and listen to), history.csv,
+predicted_and_true.png (the letter's Fig. 5), worst/ (the ten mixtures that Quality-Net overrates most), validation.csv, and, where it
+learns on, the Quality-Net of the best weights, quality-net/.
 
 Settings of --turns, with their defaults, one JSON object such as '{{"lag": 0, "round": 50}}'; in a preset, a table [finetune.turns]:
 {turns.help_text()}
@@ -137,6 +138,7 @@ def main(argv=None):
         if partner is not None:
             predictor.network.load_weights(out / "quality-net" / runs.BEST)
         print(validate.write_worst(out / "worst"))
+        print(finetuning.write_page(args, enhancer, predictor, valid_rows, scorer, history))
     runs.finish(out, history, "true", "" if args.stoi_drop is None else f" of those that lost at most {args.stoi_drop:g} STOI")
     finetuning.draw(args, history, target)
 

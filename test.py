@@ -5,8 +5,8 @@ finetune.py. Every score is kept in the data folder: what was scored before is n
 
 examples:
   python test.py --data data/demo --systems noisy wiener blstm-mse blstm-qnet --out runs/report
-      the table of the README on the demo's test set; runs/report holds scores.csv, summary.json, table.md, leaderboard.md,
-      leaderboard.csv and figures/
+      the table of the README on the demo's test set; runs/report holds index.html (tables, charts, and utterances to listen to),
+      scores.csv, summary.json, table.md, leaderboard.md, leaderboard.csv and figures/
   python test.py --data data/demo --systems noisy runs/mse runs/finetuned --out runs/quick --limit 200 --quality-net quality-net
       two runs of one's own on 200 test mixtures, and how well Quality-Net predicts their PESQ
   python test.py --data data/demo --systems noisy blstm-mse blstm-qnet --out runs/judged --judges hearing_nb hearing_wb quality-net
@@ -124,7 +124,7 @@ def main(argv=None):
     pretrained.check_judges(args.judges)
     from se_keras import report
     from se_keras.enhancers import cost
-    from se_keras.report import costs, tables
+    from se_keras.report import costs, page, tables
     from se_keras.scoring import evaluation, scores
     from se_keras.signals import mixing  # after the cheap checks: these take a moment
 
@@ -160,14 +160,18 @@ def main(argv=None):
         level = "" if row.snr_db is None else f" at {row.snr_db:g} dB"
         waves = {"clean": clean, "noisy": noisy, **{system.name: system.enhance([noisy])[0] for system in shown}}
         pictured[f"{row.id}: {row.noise_type}{level}"] = {name: wave for name, wave in waves.items() if wave is not None}
-    about = {metric.name: {"scale": metric.scale, "range": list(metric.range), "higher_is_better": metric.higher_is_better,
-                           "version": metric.version} for metric in chosen}
+    about = metrics.about(metric.name for metric in chosen)
+    def hear(ids):
+        playing = page.audible([system.name for system in systems])
+        return evaluation.waves_of([by_id[name] for name in ids], [system for system in systems if system.name in playing], args.batch)
+
     summary = report.write(table, out, comparisons([system.name for system in systems]), about, pictured, note, same_weights=same,
                            judged={name: judge.target.label for name, judge in judges.items()},
-                           cost={system.name: cost.measure(system) for system in systems}, sort=args.sort,
+                           cost={system.name: cost.measure(system) for system in systems}, sort=args.sort, hear=hear,
+                           title=f"{out.name}: {', '.join(system.name for system in systems)}",
                            **({"target": predictor.target.label} if predictor else {}))
     print(tables.terminal(summary))
-    print(f"report: {out}")
+    print(f"report: {out}; open {out / 'index.html'} to look and listen")
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ def test_fine_tuning_keeps_the_best_by_true_pesq(root, said):
     np.testing.assert_allclose(history["true"], history["pesq_raw"], atol=1e-6)  # the target, in its own unit
     best = history.loc[history["true"].idxmax()]
     assert f"best true {best['true']:.5g} at update {best['update']}" in said["finetune"]
-    assert (root / "tuned" / "predicted_and_true.png").is_file()
+    assert (root / "tuned" / "predicted_and_true.png").is_file() and "before and after" in (root / "tuned" / "index.html").read_text()
     assert len(list((root / "tuned" / "worst").glob("*-enhanced.wav"))) == len(pd.read_csv(root / "tuned" / "worst" / "worst.csv"))
 
 

@@ -62,6 +62,12 @@ def label(name):
     return _METRICS[name].label if name in _METRICS else name
 
 
+def about(names):
+    """{metric: what a report keeps with its numbers: scale, range, higher_is_better, version}."""
+    return {metric.name: {"scale": metric.scale, "range": list(metric.range), "higher_is_better": metric.higher_is_better,
+                          "version": metric.version} for metric in map(get, names)}
+
+
 def measured(names):
     """Names of the metrics to be measured for `names`, each once: `pesq_raw` and `pesq_nb` are one run of PESQ."""
     return tuple(dict.fromkeys(part for metric in map(get, names) for part in _parts(metric)))

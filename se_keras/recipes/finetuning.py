@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from se_keras import models, pretrained
+from se_keras import metrics, models, pretrained
 from se_keras.errors import UserError
 from se_keras.judges import targets
 from se_keras.recipes.turns import STAGES_OF
@@ -84,6 +84,37 @@ def quality_rounds(args, enhancer, predictor, arguments, feed, scorer, logger):
         scores = diet.label(pairs, [base.enhancer], scorer, predictor.target, predictor.config, "base")
         base = rounds.Base(base.enhancer, *diet.known(pairs, scores))
     return rounds.QualityRounds(enhancer, learner, predictor, feed, scorer, turns, args.out, logger, base)
+
+
+def write_page(args, enhancer, predictor, rows, scorer, history):
+    """RUN/index.html: the validation mixtures before and after, to look at and listen to; and RUN/validation.csv, their scores.
+
+    Args:
+        args: of finetune.py.
+        enhancer, predictor: with the weights that are kept.
+        rows: validation rows.
+        scorer: an open `scores.Scorer`.
+        history: of the training.
+
+    Returns:
+        Path of the page.
+    """
+    from se_keras.enhancers.base import Noisy
+    from se_keras.judges.honesty import best_of
+    from se_keras.report import page, tables
+
+    out, target = Path(args.out), predictor.target
+    before, after = pretrained.load_enhancer(args.enhancer, **args.model_args)[0], enhancer.now()
+    systems = [Noisy(), before, after]
+    before.name, after.name = "before", "after"
+    table = evaluation.evaluate(rows, systems, scorer, out / "validation.csv", predictor=predictor)
+    columns = {name: [row[name] for row in history] for name in ("update", "predicted", "true")}
+    by_id = {row.id: row for row in rows}
+    summary = tables.summarise(table, [("after", "before")], metrics.about(scorer.names), target=target.label,
+                               note=f"Scored on {len(rows):,} mixtures of {Path(args.data) / 'valid.jsonl'}, which chose the weights.")
+    return page.write(out / "index.html", f"{out}: {args.enhancer} before and after fine-tuning", summary, table,
+                      lambda ids: evaluation.waves_of([by_id[name] for name in ids], systems),
+                      {**columns, "best": history[best_of(history, target.higher_is_better)]["update"], "label": target.label})
 
 
 def draw(args, history, target):

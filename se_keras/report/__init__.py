@@ -1,18 +1,18 @@
-"""From score rows to a report: summary.json, table.md, leaderboard.md and .csv, figures/. Reads rows and files only, never a network."""
+"""From score rows to a report: index.html, summary.json, tables, leaderboard, figures/. Reads rows and files, never a network."""
 
 from pathlib import Path
 
 import numpy as np
 
 from se_keras import files
-from se_keras.report import judges, leaderboard, tables
+from se_keras.report import judges, leaderboard, page, tables
 
 FIGURES = ("labels.png", "predicted.png", "gain.png", "judges.png", "spectrograms.png", "spectrograms_hard.png")
 
 
 def write(scores, folder, comparisons=(), about=None, pictured=None, note="", seed=0, target=tables.LABELS["pesq_raw"],
-          same_weights=(), judged=None, cost=None, sort=None):
-    """Write REPORT/summary.json, table.md, leaderboard.md, leaderboard.csv and figures/; what an earlier report left there is replaced.
+          same_weights=(), judged=None, cost=None, sort=None, hear=None, title="Report"):
+    """Write REPORT/index.html, summary.json, table.md, leaderboard.md, leaderboard.csv and figures/; what an earlier one left is replaced.
 
     Args:
         scores: score rows (`tables.read_scores`, `se_keras.scoring.evaluation.evaluate`).
@@ -29,6 +29,8 @@ def write(scores, folder, comparisons=(), about=None, pictured=None, note="", se
         cost: {system: what it costs} (`enhancers.cost.measure`).
         sort: a metric, or one of `costs.KEYS`, by which the systems are sorted in the tables, best first; None for their own order, and a
             leaderboard by the first metric.
+        hear: what the page plays (`page.write`).
+        title: of the page.
 
     Returns:
         The summary.
@@ -64,8 +66,9 @@ def write(scores, folder, comparisons=(), about=None, pictured=None, note="", se
                        colours, judged)
     if "noisy" in by_system and len(by_system) > 1 and summary["averages"][metric]["noisy"]["utterances"]:
         figures.gain_bars(scores, paths["gain.png"], metric, colours=colours)
-    for name, (title, waves) in zip(("spectrograms.png", "spectrograms_hard.png"), (pictured or {}).items(), strict=False):
-        figures.spectrograms(waves, paths[name], title=title)
+    for name, (heading, waves) in zip(("spectrograms.png", "spectrograms_hard.png"), (pictured or {}).items(), strict=False):
+        figures.spectrograms(waves, paths[name], title=heading)
+    page.write(folder / "index.html", title, summary, scores, hear)
     return summary
 
 

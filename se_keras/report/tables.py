@@ -186,7 +186,7 @@ def _plain(value):
 
 def markdown(summary):
     """The whole report as Markdown: scores, paired comparisons, agreement of Quality-Net, what was left out."""
-    parts = ["# Scores\n", _about_rows(summary), _identical(summary)]
+    parts = ["# Scores\n", about_rows(summary), _identical(summary)]
     parts += [averages_table(summary, "github"), scores_table(summary, "github"), _notes(summary)]
     if summary["cost"]:
         parts += ["## Cost\n", cost_table(summary, "github"), costs.about(summary["cost"])]
@@ -294,7 +294,8 @@ def _agreement(entry):
             f"{entry['bias']:+.3f}" if entry["bias"] is not None else "", entry["count"]]
 
 
-def _about_rows(summary):
+def about_rows(summary):
+    """What was scored and how the intervals were made, in a few lines."""
     note = summary["note"] and summary["note"] + "\n"
     clean = summary["clean_utterances"]
     clean = f" from {clean:,} clean ones" if clean < summary["utterances"] else ""  # of recordings there may be none
@@ -356,13 +357,14 @@ def _p(value):
     return "<0.0001" if value < 1e-4 else f"{value:.4f}"
 
 
-def _digits(metric):
+def digits(metric):
+    """Digits behind the point that tables print of a metric."""
     return 2 if metric == "si_sdr" else 3
 
 
 def score_text(metric, value, sign=""):
     """A score as tables print it; of None, ""."""
-    return "" if value is None else f"{value:{sign}.{_digits(metric)}f}"
+    return "" if value is None else f"{value:{sign}.{digits(metric)}f}"
 
 
 def _interval(metric, interval, sign=""):

@@ -107,6 +107,27 @@ def score_system(rows, system, scorer, batch_size=16, progress=True):
     return results
 
 
+def waves_of(rows, systems, batch_size=16):
+    """What is heard of rows.
+
+    Args:
+        rows: list of `manifest.Utterance`.
+        systems, batch_size: as `evaluate`.
+
+    Returns:
+        {id: {name: float32 `(samples,)`}}: "clean" where there is a clean wave, and each system.
+    """
+    pairs = [mixing.pair(row) for row in rows]
+    heard = {row.id: {} if clean is None else {"clean": clean} for row, (_, clean) in zip(rows, pairs, strict=True)}
+    order = sorted(range(len(rows)), key=lambda number: -rows[number].used_samples)  # of like length
+    for system in systems:
+        for start in range(0, len(order), batch_size):
+            batch = order[start:start + batch_size]
+            for number, wave in zip(batch, system.enhance([pairs[number][0] for number in batch]), strict=True):
+                heard[rows[number].id][system.name] = wave
+    return heard
+
+
 def mean_scores(rows, system, scorer, batch_size=16):
     """`means` of a system's scores on rows; arguments as `score_system`."""
     return means(score_system(rows, system, scorer, batch_size, progress=False), scorer.names)

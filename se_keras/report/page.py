@@ -1,0 +1,106 @@
+"""REPORT/index.html: the report as one page that opens from disk, offline, with charts and players in it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from se_keras import files
+from se_keras.report import costs, figures, listening, tables
+
+LIMIT_BYTES = 15_000_000
+MOST_UTTERANCES = 40
+MOST_VERSIONS = 8  # of an utterance: the noisy one and the systems that were listed last
+_MOST_POINTS = 400_000  # numbers of single utterances in the page; of more utterances, evenly spaced ones
+_ASSETS = Path(__file__).with_name("assets")
+
+
+def audible(systems):
+    """The systems of a report that its page plays: all, or noisy speech and the last ones where they are too many."""
+    if len(systems) <= MOST_VERSIONS:
+        return list(systems)
+    kept = [name for name in systems if name != "noisy"][-(MOST_VERSIONS - 1):]
+    return [name for name in systems if name == "noisy" or name in kept]
+
+
+def write(path, title, summary, scores, hear=None, history=None):
+    """Write the page, atomically.
+
+    It asks nothing of any network. Names are put in as text, never as markup.
+
+    Args:
+        path: of the page.
+        title: its heading.
+        summary: of `tables.summarise`.
+        scores: the score rows that it was made of.
+        hear: a function, list of ids -> {id: {name: float32 `(samples,)` at 16 kHz}}, "clean" where there is one, and systems. The page
+            asks it for `MOST_UTTERANCES` that `listening.choose` chooses, and leaves out, from the end, what would make it larger than
+            `LIMIT_BYTES`. None for a page without audio.
+        history: of a fine-tuning: {"update", "predicted", "true": lists of numbers, "best": update, "label"}.
+
+    Returns:
+        path.
+    """
+    systems = list(scores["system"].unique())
+    distances = [name for name, about in summary["metrics"].items() if not about.get("higher_is_better", True)]
+    why = listening.choose(scores, systems[-1], "noisy" if "noisy" in systems else systems[0], distances)
+    heard = hear(list(why)[:MOST_UTTERANCES]) if hear else {}
+    content = {"title": title, **_tables(summary), **_utterances(summary, scores, heard, _MOST_POINTS), "history": history}
+    parts = {name: (_ASSETS / name).read_text(encoding="utf-8") for name in ("page.html", "page.css", "page.js")}
+    from plotly.offline import get_plotlyjs  # here: only a page needs it
+
+    fixed = {"STYLE": parts["page.css"], "PLOTLY": get_plotlyjs(), "SCRIPT": parts["page.js"]}
+    used = sum(len(text.encode()) for text in fixed.values()) + len(_script(content).encode()) + 200 * len(heard) + 10_000
+    audio = listening.encoded(heard, LIMIT_BYTES - used)
+    content["heard"] = [{"id": name, "why": why[name], "audio": versions} for name, versions in audio.items()]
+    page = parts["page.html"]
+    for mark, text in {**fixed, "DATA": _script(content)}.items():
+        before, after = page.split(f"<!--{mark}-->")
+        page = before + text + after
+    files.write_text(path, page)
+    return path
+
+
+def _script(content):
+    """JSON within a script element, which "</script" or "<!--" would end or open."""
+    return json.dumps(content, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _tables(summary):
+    averages, cost = summary["averages"], summary["cost"]
+    about = {name: {"name": name, "label": tables.LABELS.get(name, name), "digits": tables.digits(name),
+                    "higher": summary["metrics"].get(name, {}).get("higher_is_better", True)} for name in averages}
+    rows = [{"system": system,
+             "scores": {name: [averages[name][system]["mean"], *averages[name][system]["by_clean_utterance"]] for name in averages},
+             "cost": [[text, _cost_number(cost[system], key)] for key, text in zip(costs.KEYS, costs.cells(cost[system]), strict=True)]
+             if system in cost else []} for system in summary["systems"]]
+    return {"about": tables.about_rows(summary), "metrics": list(about.values()), "systems": summary["systems"],
+            "colours": figures.palette(summary["systems"]), "costs": list(costs.HEADERS) if cost else [],
+            "aboutCost": costs.about(cost) if cost else "", "rows": rows}
+
+
+def _cost_number(cost, key):
+    if key == "latency" and cost["whole_utterance"]:
+        return 1e9  # behind every number
+    return cost[costs.KEYS[key]]
+
+
+def _utterances(summary, scores, heard, most):
+    """Scores of single utterances, one list an utterance property and one a system and metric, all in one order."""
+    first = scores.drop_duplicates("id").set_index("id")
+    step = max(1, -(-len(scores) * len(summary["averages"]) // most))
+    ids = [name for place, name in enumerate(first.index) if place % step == 0 or name in heard]
+    first = first.loc[ids]
+    by_system = {system: rows.set_index("id").reindex(ids) for system, rows in scores.groupby("system", sort=False)}
+    judged = {judge: {system: [_plain(rows[column]) for column in columns] for system, rows in by_system.items()}
+              for judge, columns in listening.judge_columns(scores).items()}
+    targets = {judge: entry["target"] for judge, entry in summary["judges"].items()} | {"Quality-Net": summary["target"]}
+    return {"ids": ids, "scored": summary["utterances"], "snr": tables.snr_labels(first["snr_db"]), "noise": list(first["noise_type"]),
+            "speaker": list(first["speaker"]),
+            "scores": {system: {name: _plain(rows[name]) for name in summary["averages"]} for system, rows in by_system.items()},
+            "judges": {judge: {"target": targets.get(judge, "score"), "systems": values} for judge, values in judged.items()}}
+
+
+def _plain(column):
+    """Numbers for JSON, to four digits; None where one is missing."""
+    return [round(float(value), 4) if np.isfinite(value) else None for value in column.astype(float)]
