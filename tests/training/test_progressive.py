@@ -85,27 +85,3 @@ def test_a_term_is_the_sum_over_stages_and_a_score_that_of_the_last():
     direct = objective_model(enhancers.family("complex_mapping")(
         keras.Model(network.inputs, network.outputs[0][..., -1]), CONFIG), losses.parse("compressed:1"))
     assert (np.asarray(direct.predict_on_batch(given))[:, 0] < values[:, 0]).all()
-
-
-def test_a_progressive_network_trains_and_enhances(tree, tmp_path, monkeypatch, capsys):
-    import enhance
-    import train
-
-    monkeypatch.chdir(tmp_path)
-    prepare.main(["folders", "--speech", str(tree / "S"), "--noise", str(tree / "N"), "--out", "data", *PREPARE])
-    train.main(["enhancer", "--data", "data", "--workers", "1", "--model", "tfgridnet", "--model-args", json.dumps(TINY),
-                "--stft", '{"n_fft": 128, "hop_length": 64}', "--loss", "compressed:1,si_sdr:0.1", "--epochs", "1", "--batch", "64",
-                "--crop", "1", "--out", "run"])
-    card = json.loads((tmp_path / "run" / "config.json").read_text())
-    assert card["arguments"]["stages"] == 2 and card["stft"]["tail"] == "cut"
-    history = pd.read_csv(tmp_path / "run" / "history.csv")
-    assert {"loss_compressed", "loss_si_sdr", "valid_compressed", "valid_si_sdr"} <= set(history)
-    assert np.isfinite(history["valid_loss"]).all()
-    system = pretrained.load_system("run")
-    wave = speech_like(0.5, 3)
-    enhanced, = system.enhance([wave])
-    assert enhanced.shape == wave.shape and np.isfinite(enhanced).all()
-    from conftest import write_recordings
-
-    write_recordings(tmp_path)
-    assert enhance.main(["noisy.wav", "--enhancer", "run", "--out", "out.wav"]) == 0
