@@ -18,6 +18,8 @@ DESCRIPTION = """Enhance noisy speech: files or whole folders, any sample rate, 
   python enhance.py noisy.wav --out enhanced.wav        one file
   python enhance.py recordings/ --out enhanced/         a folder, subfolders kept
   python enhance.py a.flac b.wav --out enhanced/        several files
+  arecord -t raw -f S16_LE -r 16000 | python enhance.py --live pipe --enhancer runs/lstm | aplay -t raw -f S16_LE -r 16000
+                                                        while it comes in, by a causal network
 
 The output has the input's sample rate, channels and length, sample for sample; the suffix of the output names its format.
 The enhancer works at 16 kHz: content above 8 kHz is dropped. Where the output would clip, the whole file is scaled by one gain.
@@ -26,14 +28,21 @@ A file that cannot be enhanced is reported at the end, and the others are done."
 
 def main(argv=None):
     parser = cli.parser(DESCRIPTION)
-    parser.add_argument("inputs", nargs="+", metavar="IN", help="audio files, or folders searched for them with their subfolders")
-    parser.add_argument("--out", required=True, metavar="PATH",
+    parser.add_argument("inputs", nargs="*", metavar="IN", help="audio files, or folders searched for them with their subfolders")
+    parser.add_argument("--out", metavar="PATH",
                         help="a file for one input file, else a folder; what it holds under the same names is replaced")
     parser.add_argument("--enhancer", default=DEFAULT_ENHANCER, metavar="NAME|RUN",
                         help="a shipped model, a run folder of train.py or finetune.py, or wiener: the classical filter")
     parser.add_argument("--piece", type=float, default=streaming.PIECE_S, metavar="SECONDS",
                         help="files longer than two pieces are enhanced piece by piece; shorter pieces take less memory")
+    parser.add_argument("--live", choices=("pipe", "devices"),
+                        help="enhance while it comes in: pipe: raw 16-bit mono of 16 kHz from standard input to standard output; devices: "
+                             "from microphone to loudspeaker (pip install sounddevice); the enhancer must be causal, as lstm is")
     args = parser.parse_args(argv)
+    if args.live:
+        return live(parser, args)
+    if not args.inputs or args.out is None:
+        parser.error("files to enhance and --out are expected, or --live")
     streaming.check_pieces(args.piece)
     jobs = plan(args.inputs, args.out)
     system = load_system(args.enhancer)
@@ -57,6 +66,23 @@ def main(argv=None):
     for error in failed:
         print(f"error: {error}", file=sys.stderr)
     return 2 if failed else 0
+
+
+def live(parser, args):
+    """Enhance standard input, or the microphone."""
+    if args.inputs or args.out is not None:
+        parser.error("--live takes no files and no --out: it reads standard input or the microphone")
+    from se_keras.enhancers.live import StreamingEnhancer
+    from se_keras.recipes import live
+
+    stream = StreamingEnhancer(load_system(args.enhancer))
+    print(f"live by {args.enhancer}: latency {1000 * stream.latency_s:.0f} ms and the blocks' own; Ctrl-C ends it", file=sys.stderr)
+    try:
+        report = live.devices(stream) if args.live == "devices" else live.pipe(stream, sys.stdin.buffer, sys.stdout.buffer)
+    except (KeyboardInterrupt, BrokenPipeError):
+        return 130
+    print(report, file=sys.stderr)
+    return 0
 
 
 def plan(inputs, out):

@@ -50,6 +50,41 @@ def lstm(bins=257, units=300, dense_units=300, dropout=0.0, mask_floor=0.0, comp
     return keras.Model([magnitude, frame_mask], mask, name=name)
 
 
+def streams(network):
+    """Whether a network is one of `lstm`, which `step` takes apart."""
+    return any(isinstance(layer, RunningNormalization) for layer in network.layers)
+
+
+def step(network):
+    """One frame of `lstm`'s network, with the state between frames as inputs and outputs, sharing its weights.
+
+    Inputs: magnitude float32 `(1, 1, bins)`, and the states, zeros before the first frame: of the running statistics `(1, 2 + 2 * bins)`,
+    then h and c `(1, units)` of each LSTM. Outputs: mask float32 `(1, 1, bins)`, and the states behind the frame, in that order.
+
+    Args:
+        network: of `lstm`.
+
+    Returns:
+        A functional keras.Model.
+    """
+    running, cells = network.get_layer("running"), [network.get_layer(f"lstm_{number}").cell for number in (1, 2)]
+    bins = network.input_shape[0][-1]
+    magnitude = keras.Input((1, bins), batch_size=1, name="magnitude")
+    statistics = keras.Input((2 + 2 * bins,), batch_size=1, name="statistics")
+    states = [keras.Input((cell.units,), batch_size=1, name=f"{kind}_{number}") for number, cell in enumerate(cells, 1) for kind in "hc"]
+    x, after = AdvanceStatistics(running, name="advance")(magnitude, statistics)
+    outputs = [after]
+    x = x[:, 0]
+    for number, cell in enumerate(cells):
+        outputs += AdvanceLstm(cell, name=f"advance_lstm_{number + 1}")(x, *states[2 * number:2 * number + 2])
+        x = outputs[-2]
+    x = x[:, None]
+    names = [layer.name for layer in network.layers]
+    for layer in network.layers[names.index("lstm_2") + 1:]:
+        x = layer(x)
+    return keras.Model([magnitude, statistics, *states], [x, *outputs], name=f"{network.name}_step")
+
+
 @register
 class RunningNormalization(keras.layers.Layer):
     """Level-normalised, compressed and standardised magnitude by statistics of the frames so far: the causal twin of `mask_features`.
@@ -133,3 +168,55 @@ class RunningNormalization(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "compression": self.compression, "memory_frames": self.memory_frames}
+
+
+@register
+class AdvanceLstm(keras.layers.Layer):
+    """A frame of an LSTM as a layer: (features, h, c), each `(batch, units)`, -> the next (h, c); h is its output.
+
+    Args:
+        cell: the `keras.layers.LSTMCell`.
+    """
+
+    def __init__(self, cell, **kwargs):
+        super().__init__(**kwargs)
+        self.cell = cell
+
+    def call(self, x, h, c):
+        return tuple(self.cell(x, [h, c])[1])
+
+    def compute_output_shape(self, x_shape, h_shape, c_shape):
+        return h_shape, c_shape
+
+    def get_config(self):
+        return {**super().get_config(), "cell": keras.saving.serialize_keras_object(self.cell)}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(cell=keras.saving.deserialize_keras_object(config.pop("cell")), **config)
+
+
+@register
+class AdvanceStatistics(keras.layers.Layer):
+    """`RunningNormalization.advance` as a layer: (magnitude, state) -> (features, state).
+
+    Args:
+        running: the `RunningNormalization`.
+    """
+
+    def __init__(self, running, **kwargs):
+        super().__init__(**kwargs)
+        self.running = running
+
+    def call(self, magnitude, state):
+        return self.running.advance(magnitude, state)
+
+    def compute_output_shape(self, magnitude_shape, state_shape):
+        return magnitude_shape, state_shape
+
+    def get_config(self):
+        return {**super().get_config(), "running": keras.saving.serialize_keras_object(self.running)}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(running=keras.saving.deserialize_keras_object(config.pop("running")), **config)

@@ -127,7 +127,7 @@ class Stft:
         if config.tail == "cut" and not config.center:
             raise UserError("tail 'cut' is of centred frames, and center is false; leave one of them out")
         try:
-            window = _window(config) if isinstance(config.window, str) else None
+            window = framed_window(config) if isinstance(config.window, str) else None
         except ValueError:
             window = None
         if window is None:
@@ -153,7 +153,7 @@ def _least_squares(config):
 
 
 @functools.lru_cache
-def _window(config):
+def framed_window(config):
     """The window in its frame, float32 `(n_fft,)`."""
     length = config.win_length or config.n_fft
     name = config.window.removeprefix("sqrt_")
@@ -175,7 +175,7 @@ def _support(config):
 
 def _weight(config, frames):
     """Sum of the squared windows that lie on each padded sample, float32 `((frames - 1) * hop_length + n_fft,)`."""
-    window, hop = _window(config), config.hop_length
+    window, hop = framed_window(config), config.hop_length
     weight = np.zeros((frames - 1) * hop + config.n_fft, np.float32)
     for t in range(frames):
         weight[t * hop:t * hop + config.n_fft] += window ** 2
@@ -193,7 +193,7 @@ def stft(wave, config=Stft()):
     wave = wave[..., :padded.shape[-1] - reach]  # a tail that is cut may reach beyond the last frame
     padded[..., reach:reach + wave.shape[-1]] = wave
     framed = np.lib.stride_tricks.sliding_window_view(padded, config.n_fft, axis=-1)[..., ::config.hop_length, :]
-    spectrum = scipy.fft.rfft(framed * _window(config), axis=-1)
+    spectrum = scipy.fft.rfft(framed * framed_window(config), axis=-1)
     return spectrum[..., None].view(np.float32)
 
 
@@ -204,7 +204,7 @@ def istft(spectrum, samples, config=Stft()):
         framed = np.concatenate([spectrum[..., 0], spectrum[..., 1]], axis=-1) @ _least_squares(config)
     else:
         framed = scipy.fft.irfft(spectrum.view(np.complex64)[..., 0], config.n_fft, axis=-1)
-    framed = framed * _window(config)
+    framed = framed * framed_window(config)
     frames, hop = framed.shape[-2], config.hop_length
     wave = np.zeros(framed.shape[:-2] + ((frames - 1) * hop + config.n_fft,), np.float32)
     for t in range(frames):
@@ -233,7 +233,7 @@ def stft_ops(wave, config=Stft()):
                                   ops.take(padded, behind, axis=1), padded[:, samples + 2 * reach:]], axis=1)
     if config.tail == "cut":
         padded = padded[:, :total]
-    real, imag = ops.stft(padded, config.n_fft, config.hop_length, config.n_fft, window=_window(config), center=False)
+    real, imag = ops.stft(padded, config.n_fft, config.hop_length, config.n_fft, window=framed_window(config), center=False)
     return ops.stack([real, imag], axis=-1)
 
 
@@ -250,7 +250,7 @@ def istft_ops(spectrum, samples, config=Stft()):
     """`istft` in `keras.ops`: float32 `(batch, frames, bins, 2)` -> `(batch, samples)`; `samples` a Python int or a scalar tensor."""
     from keras import ops
 
-    window, start = _window(config), config.padding
+    window, start = framed_window(config), config.padding
     if config.inverse == "least_squares":
         framed = ops.matmul(ops.concatenate([spectrum[..., 0], spectrum[..., 1]], axis=-1), _least_squares(config))
     else:

@@ -1,0 +1,113 @@
+"""enhance.py --live: what a stream is fed from, and where it goes."""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from se_keras.errors import UserError
+from se_keras.signals.audio import SAMPLE_RATE
+
+BLOCK = 256  # samples that are asked for at a time: 16 ms
+FULL_SCALE = 32_768  # of 16 bits
+
+
+@dataclass
+class Report:
+    """What a live run was.
+
+    Attributes:
+        samples: that came in.
+        busy_s: seconds of enhancing.
+        xruns: blocks that a device lost, for want of time.
+    """
+
+    samples: int = 0
+    busy_s: float = 0.0
+    xruns: int = 0
+
+    def __str__(self):
+        seconds = self.samples / SAMPLE_RATE
+        factor = f", real-time factor {self.busy_s / seconds:.2f}" if seconds else ""
+        return f"{seconds:.1f} s{factor}, {self.xruns} xruns"
+
+
+def pipe(stream, source, sink):
+    """Enhance raw audio until it ends: 16-bit little-endian integers, mono, 16 kHz, in and out, as many samples out as in.
+
+    Args:
+        stream: `enhancers.live.StreamingEnhancer`.
+        source, sink: binary files; each block is written as soon as it is finished.
+
+    Returns:
+        `Report`.
+    """
+    report, odd = Report(), b""
+    read = getattr(source, "read1", source.read)  # what is there, without waiting for a whole block
+    while data := read(2 * BLOCK):
+        data, odd = odd + data, b""
+        if len(data) % 2:
+            data, odd = data[:-1], data[-1:]
+        block = np.frombuffer(data, "<i2").astype(np.float32) / FULL_SCALE
+        report.samples += len(block)
+        _write(sink, _timed(report, stream.process, block))
+    _write(sink, _timed(report, stream.flush))
+    return report
+
+
+def _write(sink, wave):
+    sink.write(np.clip(np.round(wave * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype("<i2").tobytes())
+    sink.flush()
+
+
+def _timed(report, function, *arguments):
+    began = time.perf_counter()
+    result = function(*arguments)
+    report.busy_s += time.perf_counter() - began
+    return result
+
+
+def devices(stream, wait=None):
+    """Enhance what the default microphone hears, to the default loudspeaker, until Ctrl-C.
+
+    Args:
+        stream: `enhancers.live.StreamingEnhancer`.
+        wait: a function that returns when it is to end; None to wait for Ctrl-C.
+
+    Returns:
+        `Report`.
+
+    Raises:
+        UserError: sounddevice is not installed, or there is no device.
+    """
+    try:
+        import sounddevice
+    except (ImportError, OSError) as error:  # OSError: PortAudio is missing
+        raise UserError(f"--live devices needs sounddevice ({error}); pip install sounddevice, on Debian: apt install libportaudio2; or "
+                        "use --live pipe") from None
+    report = Report()
+    ready = np.zeros(round(stream.latency_s * SAMPLE_RATE) + BLOCK, np.float32)  # what is to be heard next: at first, silence
+
+    def callback(heard, played, frames, _, status):
+        nonlocal ready
+        report.xruns += bool(status)
+        report.samples += frames
+        ready = np.concatenate([ready, _timed(report, stream.process, heard[:, 0])])
+        played[:, 0] = ready[:frames]
+        ready = ready[frames:]
+
+    stream.process(np.zeros(stream.config.n_fft, np.float32))  # the first call compiles
+    stream.reset()
+    try:
+        with sounddevice.Stream(samplerate=SAMPLE_RATE, blocksize=BLOCK, channels=1, dtype="float32", callback=callback):
+            (wait or _forever)()
+    except KeyboardInterrupt:
+        pass
+    except sounddevice.PortAudioError as error:
+        raise UserError(f"--live devices: {error}; is there a microphone and a loudspeaker? --live pipe needs neither") from None
+    return report
+
+
+def _forever():
+    while True:
+        time.sleep(0.1)
