@@ -9,16 +9,18 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from se_keras import cli
+from se_keras.enhancers.base import Mixed
 from se_keras.errors import UserError
 from se_keras.pretrained import DEFAULT_ENHANCER, load_system
 from se_keras.signals import streaming
 
+LIVE_ENHANCER = "lstm-ears"  # the shipped one that is causal
 DESCRIPTION = """Enhance noisy speech: files or whole folders, any sample rate, mono or stereo, any length.
 
   python enhance.py noisy.wav --out enhanced.wav        one file
   python enhance.py recordings/ --out enhanced/         a folder, subfolders kept
   python enhance.py a.flac b.wav --out enhanced/        several files
-  arecord -t raw -f S16_LE -r 16000 | python enhance.py --live pipe --enhancer runs/lstm | aplay -t raw -f S16_LE -r 16000
+  arecord -t raw -f S16_LE -r 16000 | python enhance.py --live pipe | aplay -t raw -f S16_LE -r 16000
                                                         while it comes in, by a causal network
 
 The output has the input's sample rate, channels and length, sample for sample; the suffix of the output names its format.
@@ -31,14 +33,18 @@ def main(argv=None):
     parser.add_argument("inputs", nargs="*", metavar="IN", help="audio files, or folders searched for them with their subfolders")
     parser.add_argument("--out", metavar="PATH",
                         help="a file for one input file, else a folder; what it holds under the same names is replaced")
-    parser.add_argument("--enhancer", default=DEFAULT_ENHANCER, metavar="NAME|RUN",
-                        help="a shipped model, a run folder of train.py or finetune.py, or wiener: the classical filter")
+    parser.add_argument("--enhancer", metavar="NAME|RUN",
+                        help="a shipped model, a run folder of train.py or finetune.py, or wiener: the classical filter; where not given, "
+                             f"{DEFAULT_ENHANCER}, with --live {LIVE_ENHANCER}")
     parser.add_argument("--piece", type=float, default=streaming.PIECE_S, metavar="SECONDS",
                         help="files longer than two pieces are enhanced piece by piece; shorter pieces take less memory")
+    parser.add_argument("--dry", type=cli.fraction, default=0.0, metavar="SHARE",
+                        help="mix this share of the noisy speech back in, 0 to 1: less is taken away, of noise and of speech")
     parser.add_argument("--live", choices=("pipe", "devices"),
                         help="enhance while it comes in: pipe: raw 16-bit mono of 16 kHz from standard input to standard output; devices: "
                              "from microphone to loudspeaker (pip install sounddevice); the enhancer must be causal, as lstm is")
     args = parser.parse_args(argv)
+    args.enhancer = args.enhancer or (LIVE_ENHANCER if args.live else DEFAULT_ENHANCER)
     if args.live:
         return live(parser, args)
     if not args.inputs or args.out is None:
@@ -46,6 +52,7 @@ def main(argv=None):
     streaming.check_pieces(args.piece)
     jobs = plan(args.inputs, args.out)
     system = load_system(args.enhancer)
+    system = Mixed(system, args.dry) if args.dry else system
     done, failed = [], []
     with tqdm(total=sum(duration_s(source) for source, _ in jobs), disable=None,
               bar_format="{l_bar}{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}<{remaining}]") as bar:

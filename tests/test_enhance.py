@@ -25,6 +25,17 @@ def folder(tmp_path):
     return root
 
 
+def test_dry_mixes_the_noisy_speech_back_in(tmp_path, capsys):
+    sf.write(tmp_path / "a.wav", noisy_speech(), 16_000)
+    wave = sf.read(tmp_path / "a.wav", dtype="float32")[0]
+    assert enhance.main([str(tmp_path / "a.wav"), "--out", str(tmp_path / "b.wav"), "--enhancer", "wiener", "--dry", "0.2"]) == 0
+    expected = 0.8 * Wiener().enhance([wave])[0] + 0.2 * wave
+    np.testing.assert_allclose(sf.read(tmp_path / "b.wav")[0], expected, atol=1 / 32768)
+    assert "20% of the noisy speech" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        enhance.main([str(tmp_path / "a.wav"), "--out", str(tmp_path / "b.wav"), "--dry", "1.5"])
+
+
 def test_a_folder_with_a_bad_file_among_good_ones(folder, tmp_path):
     result = run_without_tensorflow("enhance", folder, "--out", tmp_path / "out", "--enhancer", "wiener")
     assert result.returncode == 2

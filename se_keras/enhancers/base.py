@@ -28,6 +28,22 @@ class Noisy:
         return list(waves)
 
 
+class Mixed:
+    """A system with some of the noisy speech mixed back in, as listeners often like it.
+
+    Args:
+        system: with `.name` and `.enhance(waves)`.
+        dry: share of the noisy speech, in [0, 1].
+    """
+
+    def __init__(self, system, dry):
+        self.system, self.dry, self.name = system, dry, f"{system.name} and {100 * dry:g}% of the noisy speech"
+
+    def enhance(self, waves):
+        """As `Enhancer.enhance`."""
+        return [(1 - self.dry) * enhanced + self.dry * noisy for enhanced, noisy in zip(self.system.enhance(waves), waves, strict=True)]
+
+
 @dataclass(frozen=True)
 class SpectrumEstimate:
     """What an enhancer made of one mixture: here, a spectrum; a family may keep something smaller.

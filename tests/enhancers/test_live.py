@@ -150,6 +150,6 @@ def test_bad_calls_of_live(weights, monkeypatch, capsys):
 
     assert "takes no files" in refused(capsys, enhance, "a.wav", "--live", "pipe")
     assert "or --live" in refused(capsys, enhance, "a.wav")
-    assert "the causal network is lstm" in refused(capsys, enhance, "--live", "pipe")  # the default is bidirectional
+    assert "the causal network is lstm" in refused(capsys, enhance, "--live", "pipe", "--enhancer", "blstm-hearing")
     monkeypatch.setitem(sys.modules, "sounddevice", None)
     assert "pip install sounddevice" in refused(capsys, enhance, "--live", "devices", "--enhancer", weights[1])
