@@ -1,5 +1,6 @@
 """What scripts share: presets under the flags, exit codes, checks before long work; and a package that is light to import."""
 
+import re
 import argparse
 import signal
 import subprocess
@@ -148,3 +149,12 @@ def test_what_the_package_offers_by_name():
     assert f'version = "{se_keras.__version__}"' in (ROOT / "pyproject.toml").read_text()
     with pytest.raises(AttributeError, match="module 'se_keras' has no attribute 'unet'"):
         se_keras.unet  # noqa: B018
+
+
+def test_what_there_is_is_listed(capsys):
+    from se_keras.__main__ import main
+
+    main([])
+    said = capsys.readouterr().out
+    assert re.search(r"blstm-hearing +blstm +pesq_raw 2\.794", said) and "tfgridnet" in said and "hearing_nb" in said and "dnsmos_ovrl" in said
+    assert max(map(len, said.splitlines())) <= 100
