@@ -1,7 +1,7 @@
 """What scripts share: presets under the flags, exit codes, checks before long work; and a package that is light to import."""
 
-import re
 import argparse
+import re
 import signal
 import subprocess
 import sys
