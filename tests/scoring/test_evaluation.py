@@ -206,9 +206,10 @@ def test_script_writes_the_report(script, data, tmp_path, capsys):
                  "--metrics", "pesq_raw", "si_sdr"]
     script.main(arguments)
     printed = capsys.readouterr().out
-    assert printed.rstrip().endswith(f"report: {out}")
+    assert printed.rstrip().endswith(f"report: {out}; open {out / 'index.html'} to look and listen")
     assert "PESQ (raw P.862)" in printed and "wiener - noisy" in printed and "subset" not in printed
-    assert sorted(path.name for path in out.iterdir()) == ["figures", "leaderboard.csv", "leaderboard.md", "scores.csv", "summary.json", "table.md"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "figures", "index.html", "leaderboard.csv", "leaderboard.md", "scores.csv", "summary.json", "table.md"]
     assert sorted(path.name for path in (out / "figures").iterdir()) == ["gain.png", "labels.png", "spectrograms.png",
                                                                          "spectrograms_hard.png"]
     summary = json.loads((out / "summary.json").read_text())
