@@ -1,6 +1,7 @@
 """Enhance recordings: noisy files in, enhanced files out, of any length and sample rate, mono or stereo."""
 
 import math
+import os
 import sys
 from pathlib import Path
 
@@ -86,8 +87,11 @@ def live(parser, args):
     print(f"live by {args.enhancer}: latency {1000 * stream.latency_s:.0f} ms and the blocks' own; Ctrl-C ends it", file=sys.stderr)
     try:
         report = live.devices(stream) if args.live == "devices" else live.pipe(stream, sys.stdin.buffer, sys.stdout.buffer)
-    except (KeyboardInterrupt, BrokenPipeError):
+    except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # whoever listened has gone; Python would complain once more at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     print(report, file=sys.stderr)
     return 0
 

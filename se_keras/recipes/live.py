@@ -86,7 +86,8 @@ def devices(stream, wait=None):
         raise UserError(f"--live devices needs sounddevice ({error}); pip install sounddevice, on Debian: apt install libportaudio2; or "
                         "use --live pipe") from None
     report = Report()
-    ready = np.zeros(round(stream.latency_s * SAMPLE_RATE) + BLOCK, np.float32)  # what is to be heard next: at first, silence
+    ahead = stream.config.n_fft + max(stream.config.hop_length, BLOCK)  # by so much the output may lag
+    ready = np.zeros(ahead, np.float32)  # what is to be heard next: at first, silence
 
     def callback(heard, played, frames, _, status):
         nonlocal ready
@@ -96,8 +97,6 @@ def devices(stream, wait=None):
         played[:, 0] = ready[:frames]
         ready = ready[frames:]
 
-    stream.process(np.zeros(stream.config.n_fft, np.float32))  # the first call compiles
-    stream.reset()
     try:
         with sounddevice.Stream(samplerate=SAMPLE_RATE, blocksize=BLOCK, channels=1, dtype="float32", callback=callback):
             (wait or _forever)()

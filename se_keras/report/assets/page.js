@@ -338,6 +338,8 @@ class Browser {
       return;
     }
     if (this.current !== id) return;  // another one was opened meanwhile
+    this.player.stop();  // somebody may have pressed Play meanwhile
+    this.player.offset = 0;
     this.player.buffers = buffers;
     const names = Object.keys(item.audio);
     if (!names.includes(this.player.version)) this.player.version = names.includes("noisy") ? "noisy" : names[0];
