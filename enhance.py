@@ -80,6 +80,8 @@ def live(parser, args):
     """Enhance standard input, or the microphone."""
     if args.inputs or args.out is not None:
         parser.error("--live takes no files and no --out: it reads standard input or the microphone")
+    if args.dry:
+        parser.error("--dry is for files; with --live it is not there yet")
     from se_keras.enhancers.live import StreamingEnhancer
     from se_keras.recipes import live
 

@@ -25,9 +25,10 @@ class StreamingEnhancer:
     def __init__(self, enhancer):
         from se_keras.models import lstm
 
-        if not lstm.streams(enhancer.network):
-            raise UserError(f"{enhancer.name}: {enhancer.network.name} hears the whole recording before its first output, so it cannot "
-                            "stream; the causal network is lstm (python train.py enhancer --preset lstm)")
+        network = getattr(enhancer, "network", None)  # wiener has none
+        if network is None or not lstm.streams(network):
+            raise UserError(f"{enhancer.name} hears the whole recording before its first output, so it cannot stream; the causal network "
+                            "is lstm (python train.py enhancer --preset lstm)")
         self.config = enhancer.config
         plain = Stft(self.config.n_fft, self.config.hop_length, self.config.window)
         if self.config != plain:

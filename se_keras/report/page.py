@@ -45,7 +45,7 @@ def write(path, title, summary, scores, hear=None, history=None):
     distances = [name for name, about in summary["metrics"].items() if not about.get("higher_is_better", True)]
     why = listening.choose(scores, systems[-1], "noisy" if "noisy" in systems else systems[0], distances)
     heard = hear(list(why)[:MOST_UTTERANCES]) if hear else {}
-    content = {"title": title, **_tables(summary), **_utterances(summary, scores, heard, _MOST_POINTS), "history": history}
+    content = {"title": title, **_tables(summary), **_utterances(summary, scores, heard, _MOST_POINTS), "history": tables.plain(history)}
     parts = {name: (_ASSETS / name).read_text(encoding="utf-8") for name in ("page.html", "page.css", "page.js")}
     from plotly.offline import get_plotlyjs  # here: only a page needs it
 

@@ -162,7 +162,7 @@ def summarise(scores, comparisons=(), about=None, note="", seed=0, target=LABELS
                 if len(left) < len(rows):
                     entry["without_contradictory"] = agreement(left["target"], left["predicted"])
                     entry["contradictory"] = entry["count"] - entry["without_contradictory"]["count"]
-    return _plain(summary)
+    return plain(summary)
 
 
 def _mean(values, rows, seed):
@@ -173,12 +173,12 @@ def _mean(values, rows, seed):
     return {"mean": float(values.mean()), **{by: [interval.low, interval.high] for by, interval in intervals.items()}}
 
 
-def _plain(value):
+def plain(value):
     """The same in JSON's types: NumPy numbers as Python's, NaN as None."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and not np.isfinite(value) else value
