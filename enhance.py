@@ -82,6 +82,8 @@ def live(parser, args):
         parser.error("--live takes no files and no --out: it reads standard input or the microphone")
     if args.dry:
         parser.error("--dry is for files; with --live it is not there yet")
+    if args.live == "pipe" and sys.stdin is None:
+        raise UserError("--live pipe: standard input is closed; raw 16-bit audio is expected there")
     from se_keras.enhancers.live import StreamingEnhancer
     from se_keras.recipes import live
 

@@ -29,7 +29,7 @@ UNTRAINED = ("noisy", "wiener")
 
 
 def distinct_names(names, given, flag="--systems"):
-    """Names that differ: systems that share one are called by the end of their path, as long as it takes to tell them apart.
+    """Names that differ, from "clean" too: systems that share one are called by the end of their path, as long as it takes.
 
     Raises:
         UserError: the same system twice.
@@ -39,9 +39,9 @@ def distinct_names(names, given, flag="--systems"):
         twice = next(one for one, path in zip(given, paths, strict=True) if paths.count(path) > 1)
         raise UserError(f"{flag}: {twice} is listed twice; list each once")
     length, labels = 0, names
-    while len(set(labels)) < len(labels):
+    while len({*labels, "clean"}) <= len(labels):
         length += 1
-        labels = ["/".join(path[-length:]) if names.count(name) > 1 and one not in UNTRAINED else name
+        labels = ["/".join(path[-length:]) if (names.count(name) > 1 or name == "clean") and one not in UNTRAINED else name
                   for name, one, path in zip(names, given, paths, strict=True)]
     return labels
 
@@ -169,6 +169,8 @@ def main(argv=None):
                            judged={name: judge.target.label for name, judge in judges.items()},
                            cost={system.name: cost.measure(system) for system in systems}, sort=args.sort, hear=hear,
                            title=f"{out.name}: {', '.join(system.name for system in systems)}",
+                           distances=[name for name, judge in {**({"Quality-Net": predictor} if predictor else {}), **judges}.items()
+                                      if not judge.target.higher_is_better],
                            **({"target": predictor.target.label} if predictor else {}))
     print(tables.terminal(summary))
     print(f"report: {out}; open {out / 'index.html'} to look and listen")

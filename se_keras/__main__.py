@@ -14,7 +14,7 @@ def main(argv=None):
     parser.parse_args(argv)
     rows = []
     for path in sorted(pretrained.WEIGHTS.glob("*.json")):
-        card = pretrained.read_card(path.stem)
+        card = pretrained.read_card(str(path))  # by its path: a folder here may have its name
         means = {name: scores["mean"] for name, scores in card.get("scores", {}).items() if isinstance(scores, dict) and "mean" in scores}
         said = ", ".join(f"{name} {means[name]:.3f}" for name in SHOWN if name in means)
         rows.append([path.stem, card["network"], said])

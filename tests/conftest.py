@@ -75,6 +75,16 @@ def speech_like(seconds=2.0, seed=0, sample_rate=16_000):
     return (0.7 * wave / np.abs(wave).max()).astype(np.float32)
 
 
+def save_with_card(path, network, name, arguments, config, **card):
+    """A network's weights as PATH.weights.h5 with its card beside, as the project ships them; the weights file's path."""
+    from se_keras import files, models
+
+    network.save_weights(f"{path}.weights.h5")
+    files.write_json(f"{path}.json", {"name": Path(path).name, "network": name, "arguments": models.resolve(name, arguments),
+                                      "stft": config.to_config(), **card})
+    return Path(f"{path}.weights.h5")
+
+
 def load_script(path):
     """A script of the project as a module: `import test` would be Python's own, and data/ is no package."""
     spec = importlib.util.spec_from_file_location(f"{Path(path).stem}_script", ROOT / path)

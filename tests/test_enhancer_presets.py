@@ -4,9 +4,11 @@ import json
 import tomllib
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import ROOT, speech_like
 
+import enhance
 import train
 from se_keras import cli, enhancers, losses, models, pretrained
 from se_keras.signals.stft import Stft
@@ -41,11 +43,17 @@ def test_a_preset_trains_and_enhances(name, trained, tmp_path):
     assert Stft(**card["stft"]) == Stft(**{**models.STFTS.get(network, {}), **preset.get("stft", {})})
     expected = losses.parse(preset.get("loss", "mse:1"), compression=preset.get("compression"))
     assert losses.parse(card["training"]["loss"]) == expected
+    assert card["arguments"].get("stages") == arguments.get("stages", card["arguments"].get("stages"))
+    history = pd.read_csv(tmp_path / "run" / "history.csv")
+    assert np.isfinite(history["valid_loss"]).all()
+    if len(expected.terms) > 1:
+        assert {f"{kind}_{term.name}" for kind in ("loss", "valid") for term in expected.terms} <= set(history)
     system = pretrained.load_system(str(tmp_path / "run"))
     assert isinstance(system, enhancers.family(card["family"]))
     waves = [speech_like(1.0, 1), speech_like(0.7, 2)]
     for wave, enhanced in zip(waves, system.enhance(waves), strict=True):
         assert enhanced.shape == wave.shape and np.isfinite(enhanced).all()
+    assert enhance.main([str(trained / "noisy.wav"), "--enhancer", str(tmp_path / "run"), "--out", str(tmp_path / "out.wav")]) == 0
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -17,7 +17,7 @@ NEEDED = {"blstm-mse-augmented", "blstm-hearing", "quality-net-ears"}
 def outputs():
     """All outputs of the executed notebook, in order."""
     if missing := NEEDED - set(pretrained.names()):
-        pytest.skip(f"weights/ lacks the shipped models that the notebook loads: {', '.join(sorted(missing))}")
+        pytest.skip(f"runs only with its weights; weights/ lacks the shipped models that the notebook loads: {', '.join(sorted(missing))}")
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": NOTEBOOK.parent}}).execute()
     return [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]

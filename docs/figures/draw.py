@@ -17,7 +17,7 @@ import pandas as pd
 
 import se_keras
 from se_keras.mixtures import manifest
-from se_keras.report import figures
+from se_keras.report import curves, figures
 from se_keras.signals import mixing
 
 HERE = Path(__file__).resolve().parent
@@ -51,7 +51,7 @@ def main(argv=None):
     parser.add_argument("--out", metavar="FOLDER", default=HERE, type=Path, help="folder for the figures")
     given = parser.parse_args(argv)
     history = pd.read_csv(HERE / "quality_net_history.csv")
-    drawn = [figures.quality_net_learning_curve(history, given.out / "quality_net_learning_curve.png"),
+    drawn = [curves.quality_net_learning_curve(history, given.out / "quality_net_learning_curve.png"),
              figures.beside_the_letter(ours(), given.out / "beside_the_letter.png"),
              figures.pareto(pd.read_csv(HERE / "pareto.csv"), given.out / "pareto.png")]
     if given.data:

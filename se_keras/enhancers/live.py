@@ -91,7 +91,7 @@ class StreamingEnhancer:
         """A frame of `n_fft` samples, enhanced and windowed."""
         spectrum = scipy.fft.rfft(frame * self.framed_window).astype(np.complex64)
         size = magnitude(spectrum[:, None].view(np.float32))
-        mask, *self._states = (np.asarray(each) for each in self._step([size[None, None], *self._states]))
+        mask, *self._states = self._step([size[None, None], *self._states])
         return scipy.fft.irfft(spectrum * mask[0, 0], self.config.n_fft).astype(np.float32) * self.framed_window
 
     def _overlap_add(self, frame):
@@ -108,11 +108,19 @@ class StreamingEnhancer:
 
 
 def _compiled(step):
-    """The step as a function of a list of arrays: a graph on TensorFlow, where calling layer by layer costs several milliseconds."""
+    """The step as a function of a list of arrays to NumPy arrays: called layer by layer it would cost several milliseconds a frame."""
     import keras
 
-    if keras.backend.backend() != "tensorflow":
-        return step
-    import tensorflow as tf
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
 
-    return tf.function(step, input_signature=[[tf.TensorSpec(each.shape, tf.float32) for each in step.inputs]])
+        run = tf.function(step, input_signature=[[tf.TensorSpec(each.shape, tf.float32) for each in step.inputs]])
+    elif backend == "jax":
+        import jax
+
+        weights = [each.value for each in step.trainable_variables], [each.value for each in step.non_trainable_variables]
+        run = jax.jit(lambda given: step.stateless_call(*weights, given)[0])
+    else:
+        run = step
+    return lambda given: [keras.ops.convert_to_numpy(each) for each in run(given)]

@@ -170,53 +170,42 @@ class RunningNormalization(keras.layers.Layer):
         return {**super().get_config(), "compression": self.compression, "memory_frames": self.memory_frames}
 
 
-@register
-class AdvanceLstm(keras.layers.Layer):
-    """A frame of an LSTM as a layer: (features, h, c), each `(batch, units)`, -> the next (h, c); h is its output.
+class _Advance(keras.layers.Layer):
+    """A frame of another layer, with its state as input and output.
 
     Args:
-        cell: the `keras.layers.LSTMCell`.
+        advanced: the layer, whose weights it shares.
     """
 
-    def __init__(self, cell, **kwargs):
+    def __init__(self, advanced, **kwargs):
         super().__init__(**kwargs)
-        self.cell = cell
+        self.advanced = advanced
+
+    def get_config(self):
+        return {**super().get_config(), "advanced": keras.saving.serialize_keras_object(self.advanced)}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(keras.saving.deserialize_keras_object(config.pop("advanced")), **config)
+
+
+@register
+class AdvanceLstm(_Advance):
+    """A frame of a `keras.layers.LSTMCell`: (features, h, c), float32 `(batch, ...)` each, -> the next (h, c); h is its output."""
 
     def call(self, x, h, c):
-        return tuple(self.cell(x, [h, c])[1])
+        return tuple(self.advanced(x, [h, c])[1])
 
     def compute_output_shape(self, x_shape, h_shape, c_shape):
         return h_shape, c_shape
 
-    def get_config(self):
-        return {**super().get_config(), "cell": keras.saving.serialize_keras_object(self.cell)}
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(cell=keras.saving.deserialize_keras_object(config.pop("cell")), **config)
-
 
 @register
-class AdvanceStatistics(keras.layers.Layer):
-    """`RunningNormalization.advance` as a layer: (magnitude, state) -> (features, state).
-
-    Args:
-        running: the `RunningNormalization`.
-    """
-
-    def __init__(self, running, **kwargs):
-        super().__init__(**kwargs)
-        self.running = running
+class AdvanceStatistics(_Advance):
+    """`advance` of a `RunningNormalization`: (magnitude, state) -> (features, state), shapes as there."""
 
     def call(self, magnitude, state):
-        return self.running.advance(magnitude, state)
+        return self.advanced.advance(magnitude, state)
 
     def compute_output_shape(self, magnitude_shape, state_shape):
         return magnitude_shape, state_shape
-
-    def get_config(self):
-        return {**super().get_config(), "running": keras.saving.serialize_keras_object(self.running)}
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(running=keras.saving.deserialize_keras_object(config.pop("running")), **config)

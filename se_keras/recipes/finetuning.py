@@ -114,18 +114,19 @@ def write_page(args, enhancer, predictor, rows, scorer, history):
                                note=f"Scored on {len(rows):,} mixtures of {Path(args.data) / 'valid.jsonl'}, which chose the weights.")
     return page.write(out / "index.html", f"{out}: {args.enhancer} before and after fine-tuning", summary, table,
                       lambda ids: evaluation.waves_of([by_id[name] for name in ids], systems),
-                      {**columns, "best": history[best_of(history, target.higher_is_better)]["update"], "label": target.label})
+                      {**columns, "best": history[best_of(history, target.higher_is_better)]["update"], "label": target.label},
+                      () if target.higher_is_better else ("Quality-Net",))
 
 
 def draw(args, history, target):
     """The letter's Fig. 5 of this run; and, with others to compare, its Figs. 2 and 5 over all of them."""
     from se_keras.judges.honesty import best_of
-    from se_keras.report import figures
+    from se_keras.report import curves
 
     out = Path(args.out)
     columns = {name: [row[name] for row in history] for name in ("update", "predicted", "true")}
     best = history[best_of(history, target.higher_is_better)]["update"]
-    print(figures.predicted_and_true_by_iteration(columns["update"], columns["predicted"], columns["true"], out / "predicted_and_true.png",
+    print(curves.predicted_and_true_by_iteration(columns["update"], columns["predicted"], columns["true"], out / "predicted_and_true.png",
                                                   best=best, label=target.label))
     if args.compare:
         lines = {}
@@ -133,5 +134,5 @@ def draw(args, history, target):
             said, table = runs.read_config(run)["training"], runs.read_history(run)
             kind = said.get("update", "frozen") if "quality" in said["loss"] else said["loss"].removesuffix(":1")
             lines[str(run) if kind in Path(run).name else f"{run} ({kind})"] = table[["update", "predicted", "true"]].to_numpy().T
-        print(figures.true_by_iteration({name: line[[0, 2]] for name, line in lines.items()}, out / "true.png", label=target.label))
-        print(figures.predicted_and_true_over_runs(lines, out / "predicted_and_true_over_runs.png", label=target.label))
+        print(curves.true_by_iteration({name: line[[0, 2]] for name, line in lines.items()}, out / "true.png", label=target.label))
+        print(curves.predicted_and_true_over_runs(lines, out / "predicted_and_true_over_runs.png", label=target.label))

@@ -1,5 +1,6 @@
 """enhance.py --live: what a stream is fed from, and where it goes."""
 
+import threading
 import time
 from dataclasses import dataclass
 
@@ -72,13 +73,13 @@ def devices(stream, wait=None):
 
     Args:
         stream: `enhancers.live.StreamingEnhancer`.
-        wait: a function that returns when it is to end; None to wait for Ctrl-C.
+        wait: a function that returns when it is to end; None to wait for Ctrl-C, or for the device to stop.
 
     Returns:
         `Report`.
 
     Raises:
-        UserError: sounddevice is not installed, or there is no device.
+        UserError: sounddevice is not installed, there is no device, or it gives what is no number.
     """
     try:
         import sounddevice
@@ -89,24 +90,29 @@ def devices(stream, wait=None):
     ahead = stream.config.n_fft + max(stream.config.hop_length, BLOCK)  # by so much the output may lag
     ready = np.zeros(ahead, np.float32)  # what is to be heard next: at first, silence
 
+    failure = []
+
     def callback(heard, played, frames, _, status):
         nonlocal ready
         report.xruns += bool(status)
         report.samples += frames
-        ready = np.concatenate([ready, _timed(report, stream.process, heard[:, 0])])
+        try:
+            ready = np.concatenate([ready, _timed(report, stream.process, heard[:, 0])])
+        except UserError as error:  # on PortAudio's thread, where nobody would hear of it
+            failure.append(error)
+            raise sounddevice.CallbackAbort from None
         played[:, 0] = ready[:frames]
         ready = ready[frames:]
 
+    ended = threading.Event()
     try:
-        with sounddevice.Stream(samplerate=SAMPLE_RATE, blocksize=BLOCK, channels=1, dtype="float32", callback=callback):
-            (wait or _forever)()
+        with sounddevice.Stream(samplerate=SAMPLE_RATE, blocksize=BLOCK, channels=1, dtype="float32", callback=callback,
+                                finished_callback=ended.set):
+            (wait or ended.wait)()
     except KeyboardInterrupt:
         pass
     except sounddevice.PortAudioError as error:
         raise UserError(f"--live devices: {error}; is there a microphone and a loudspeaker? --live pipe needs neither") from None
+    if failure:
+        raise failure[0]
     return report
-
-
-def _forever():
-    while True:
-        time.sleep(0.1)

@@ -11,7 +11,8 @@ FIGURES = ("labels.png", "predicted.png", "gain.png", "judges.png", "spectrogram
 
 
 def write(scores, folder, comparisons=(), about=None, pictured=None, note="", seed=0, target=tables.LABELS["pesq_raw"],
-          same_weights=(), judged=None, cost=None, sort=None, hear=None, title="Report"):
+          same_weights=(), judged=None, cost=None, sort=None, hear=None, title="Report",
+          distances=()):
     """Write REPORT/index.html, summary.json, table.md, leaderboard.md, leaderboard.csv and figures/; what an earlier one left is replaced.
 
     Args:
@@ -31,11 +32,12 @@ def write(scores, folder, comparisons=(), about=None, pictured=None, note="", se
             leaderboard by the first metric.
         hear: what the page plays (`page.write`).
         title: of the page.
+        distances: as `page.write`.
 
     Returns:
         The summary.
     """
-    from se_keras.report import figures  # here, so that reading a table does not load matplotlib
+    from se_keras.report import drawing, figures  # here, so that reading a table does not load matplotlib
 
     folder = Path(folder)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
@@ -49,7 +51,7 @@ def write(scores, folder, comparisons=(), about=None, pictured=None, note="", se
     paths = {name: folder / "figures" / name for name in FIGURES}
     for path in paths.values():
         path.unlink(missing_ok=True)
-    colours = figures.palette(summary["systems"])
+    colours = drawing.palette(summary["systems"])
     by_system = dict(list(scores.groupby("system", sort=False)))
     metric = tables.metric_names(scores)[0]
     scored = {name: rows["pesq_raw"] for name, rows in by_system.items() if "pesq_raw" in rows and rows["pesq_raw"].notna().any()}
@@ -68,7 +70,7 @@ def write(scores, folder, comparisons=(), about=None, pictured=None, note="", se
         figures.gain_bars(scores, paths["gain.png"], metric, colours=colours)
     for name, (heading, waves) in zip(("spectrograms.png", "spectrograms_hard.png"), (pictured or {}).items(), strict=False):
         figures.spectrograms(waves, paths[name], title=heading)
-    page.write(folder / "index.html", title, summary, scores, hear)
+    page.write(folder / "index.html", title, summary, scores, hear, distances=distances)
     return summary
 
 

@@ -24,7 +24,7 @@ def choose(scores, system, baseline="noisy", distances=()):
     Args:
         scores: score rows (`tables.read_scores`).
         system, baseline: names in them.
-        distances: metrics of which less is better.
+        distances: metrics and judges of which less is better.
 
     Returns:
         {id: list of rules in words}, of every utterance; the list is empty where no rule chose it.
@@ -32,7 +32,7 @@ def choose(scores, system, baseline="noisy", distances=()):
     chosen = {}
     for metric in tables.metric_names(scores):
         table, _ = tables.paired(scores, metric)
-        if baseline not in table or table.empty:
+        if table.empty or system == baseline:
             continue
         gain = (table[system] - table[baseline]).sort_values(kind="stable")
         if metric in distances:
@@ -41,7 +41,7 @@ def choose(scores, system, baseline="noisy", distances=()):
             chosen.setdefault(gain.index[place], []).append(f"{rule} {metric}")
     own = scores[scores["system"] == system].set_index("id")
     for judge, (true, predicted) in judge_columns(scores).items():
-        gap = (own[predicted] - own[true]).astype(float).dropna()
+        gap = (own[predicted] - own[true]).astype(float).dropna() * (-1 if judge in distances else 1)
         if len(gap):
             chosen.setdefault(gap.idxmax(), []).append(f"most overrated by {judge}")
     utterances = scores.drop_duplicates("id")
@@ -94,27 +94,25 @@ def opus(wave):
         wave: float32 `(samples,)` at 16 kHz, in [-1, 1].
     """
     buffer = io.BytesIO()
-    with sf.SoundFile(buffer, "w", SAMPLE_RATE, 1, format="OGG", subtype="OPUS", compression_level=_COMPRESSION) as file:
-        file.write(wave)
+    sf.write(buffer, wave, SAMPLE_RATE, format="OGG", subtype="OPUS", compression_level=_COMPRESSION)
     return buffer.getvalue()
 
 
 def encoded(heard, budget):
-    """Utterances as a page holds them, until the budget is used up.
+    """Utterances as a page holds them, as many as fit.
 
     Args:
         heard: {id: {name: float32 `(samples,)`}} with "clean" among the names where there is a clean wave.
         budget: characters of base64 at most.
 
     Returns:
-        {id: {name: base64 of `opus`}}, the first ones of `heard`; the one that would not fit and all after it are left out.
+        {id: {name: base64 of `opus`}}, in the order of `heard`, without those for which the budget does not last.
     """
     kept = {}
     for name, waves in heard.items():
         versions = matched(waves, "clean" if "clean" in waves else None)
         texts = {version: base64.b64encode(opus(wave)).decode() for version, wave in versions.items()}
-        budget -= sum(map(len, texts.values()))
-        if budget < 0:
-            break
-        kept[name] = texts
+        if (size := sum(map(len, texts.values()))) <= budget:
+            kept[name] = texts
+            budget -= size
     return kept

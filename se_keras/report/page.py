@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from se_keras import files
-from se_keras.report import costs, figures, listening, tables
+from se_keras.report import costs, drawing, gains, listening, tables
 
 LIMIT_BYTES = 15_000_000
 MOST_UTTERANCES = 40
@@ -23,7 +23,7 @@ def audible(systems):
     return [name for name in systems if name == "noisy" or name in kept]
 
 
-def write(path, title, summary, scores, hear=None, history=None):
+def write(path, title, summary, scores, hear=None, history=None, distances=()):
     """Write the page, atomically.
 
     It asks nothing of any network. Names are put in as text, never as markup.
@@ -34,18 +34,22 @@ def write(path, title, summary, scores, hear=None, history=None):
         summary: of `tables.summarise`.
         scores: the score rows that it was made of.
         hear: a function, list of ids -> {id: {name: float32 `(samples,)` at 16 kHz}}, "clean" where there is one, and systems. The page
-            asks it for `MOST_UTTERANCES` that `listening.choose` chooses, and leaves out, from the end, what would make it larger than
-            `LIMIT_BYTES`. None for a page without audio.
+            asks it for `MOST_UTTERANCES` that `listening.choose` chooses, and leaves out what would make it larger than `LIMIT_BYTES`. None
+            for a page without audio.
         history: of a fine-tuning: {"update", "predicted", "true": lists of numbers, "best": update, "label"}.
+        distances: judges whose target is better the lower it is; "Quality-Net" is the one of --quality-net.
 
     Returns:
         path.
     """
     systems = list(scores["system"].unique())
-    distances = [name for name, about in summary["metrics"].items() if not about.get("higher_is_better", True)]
-    why = listening.choose(scores, systems[-1], "noisy" if "noisy" in systems else systems[0], distances)
+    baseline = "noisy" if "noisy" in systems else systems[0]  # what gains are counted from
+    last = next((name for name in reversed(systems) if name != "noisy"), baseline)
+    less = [*distances, *(name for name, about in summary["metrics"].items() if not about.get("higher_is_better", True))]
+    why = listening.choose(scores, last, baseline, less)
     heard = hear(list(why)[:MOST_UTTERANCES]) if hear else {}
-    content = {"title": title, **_tables(summary), **_utterances(summary, scores, heard, _MOST_POINTS), "history": tables.plain(history)}
+    content = {"title": title, **_tables(summary), **_utterances(summary, scores, heard, _MOST_POINTS, distances), "baseline": baseline,
+               "gains": {name: _gains(scores, name, baseline) for name in summary["averages"]}, "history": tables.plain(history)}
     parts = {name: (_ASSETS / name).read_text(encoding="utf-8") for name in ("page.html", "page.css", "page.js")}
     from plotly.offline import get_plotlyjs  # here: only a page needs it
 
@@ -75,7 +79,7 @@ def _tables(summary):
              "cost": [[text, _cost_number(cost[system], key)] for key, text in zip(costs.KEYS, costs.cells(cost[system]), strict=True)]
              if system in cost else []} for system in summary["systems"]]
     return {"about": tables.about_rows(summary), "metrics": list(about.values()), "systems": summary["systems"],
-            "colours": figures.palette(summary["systems"]), "costs": list(costs.HEADERS) if cost else [],
+            "colours": drawing.palette(summary["systems"]), "costs": list(costs.HEADERS) if cost else [],
             "aboutCost": costs.about(cost) if cost else "", "rows": rows}
 
 
@@ -85,7 +89,7 @@ def _cost_number(cost, key):
     return cost[costs.KEYS[key]]
 
 
-def _utterances(summary, scores, heard, most):
+def _utterances(summary, scores, heard, most, distances):
     """Scores of single utterances, one list an utterance property and one a system and metric, all in one order."""
     first = scores.drop_duplicates("id").set_index("id")
     step = max(1, -(-len(scores) * len(summary["averages"]) // most))
@@ -98,7 +102,15 @@ def _utterances(summary, scores, heard, most):
     return {"ids": ids, "scored": summary["utterances"], "snr": tables.snr_labels(first["snr_db"]), "noise": list(first["noise_type"]),
             "speaker": list(first["speaker"]),
             "scores": {system: {name: _plain(rows[name]) for name in summary["averages"]} for system, rows in by_system.items()},
-            "judges": {judge: {"target": targets.get(judge, "score"), "systems": values} for judge, values in judged.items()}}
+            "judges": {judge: {"target": targets.get(judge, "score"), "higher": judge not in distances, "systems": values}
+                       for judge, values in judged.items()}}
+
+
+def _gains(scores, metric, baseline):
+    """{"snr" or "noise_type": {label: {system: [mean, low, high]}}} of `gains.by_condition`."""
+    found = gains.by_condition(scores, metric, baseline)
+    return {column: {label: {system: tables.plain([each.mean, each.low, each.high]) for system, each in systems.items()}
+                     for label, systems in labels.items()} for column, labels in found.items()}
 
 
 def _plain(column):

@@ -91,15 +91,11 @@ def score_system(rows, system, scorer, batch_size=16, progress=True):
         return scorer.score([scores.mixture_job(row) for row in rows], desc=system.name, progress=progress)
     recipes = [scores.recipe(row, system.fingerprint) for row in rows]
     results = scorer.lookup(recipes, [row.id for row in rows])
-    todo = [number for number, result in enumerate(results) if result is None]
-    todo.sort(key=lambda number: -rows[number].used_samples)  # longest first: if memory is too small, the first batch tells
+    todo = _longest_first(rows, [number for number, result in enumerate(results) if result is None])
 
     def jobs():
-        for start in range(0, len(todo), batch_size):
-            batch = todo[start:start + batch_size]
-            enhanced = system.enhance([mixing.pair(rows[number])[0] for number in batch])
-            for number, wave in zip(batch, enhanced, strict=True):
-                yield scores.wave_job(rows[number], wave, recipes[number])
+        for number, wave in _enhanced([rows[number] for number in todo], system, batch_size):
+            yield scores.wave_job(rows[todo[number]], wave, recipes[todo[number]])
 
     if todo:
         for number, result in zip(todo, scorer.score(jobs(), system.name, progress, total=len(todo)), strict=True):
@@ -117,15 +113,24 @@ def waves_of(rows, systems, batch_size=16):
     Returns:
         {id: {name: float32 `(samples,)`}}: "clean" where there is a clean wave, and each system.
     """
-    pairs = [mixing.pair(row) for row in rows]
-    heard = {row.id: {} if clean is None else {"clean": clean} for row, (_, clean) in zip(rows, pairs, strict=True)}
-    order = sorted(range(len(rows)), key=lambda number: -rows[number].used_samples)  # of like length
+    heard = {row.id: {} if (clean := mixing.pair(row)[1]) is None else {"clean": clean} for row in rows}
+    ordered = [rows[number] for number in _longest_first(rows, range(len(rows)))]
     for system in systems:
-        for start in range(0, len(order), batch_size):
-            batch = order[start:start + batch_size]
-            for number, wave in zip(batch, system.enhance([pairs[number][0] for number in batch]), strict=True):
-                heard[rows[number].id][system.name] = wave
+        for number, wave in _enhanced(ordered, system, batch_size):
+            heard[ordered[number].id][system.name] = wave
     return heard
+
+
+def _longest_first(rows, numbers):
+    """Numbers of rows so that batches are of like length; if memory is too small, the first one tells."""
+    return sorted(numbers, key=lambda number: -rows[number].used_samples)
+
+
+def _enhanced(rows, system, batch_size):
+    """(number, wave) of each row, batch by batch as they are asked for."""
+    for start in range(0, len(rows), batch_size):
+        waves = system.enhance([mixing.pair(row)[0] for row in rows[start:start + batch_size]])
+        yield from enumerate(waves, start)
 
 
 def mean_scores(rows, system, scorer, batch_size=16):

@@ -203,7 +203,7 @@ def data_fingerprint(folder):
 
 def finish(folder, history, monitor, among=""):
     """Draw the learning curve and say where the result lies and which validation was best; `among` which, in words."""
-    from se_keras.report import figures
+    from se_keras.report import curves
 
     best = [row for row in history if row["best"]]
     if best:
@@ -212,7 +212,7 @@ def finish(folder, history, monitor, among=""):
         if best[-1]["update"] == 0:
             print("nothing gained: these are the weights it began from")
     if any(name.startswith("valid_") for name in history[-1]):
-        draw = figures.quality_net_learning_curve if "valid_lcc" in history[-1] else figures.learning_curve
+        draw = curves.quality_net_learning_curve if "valid_lcc" in history[-1] else curves.learning_curve
         print(draw(pandas.DataFrame(history), Path(folder) / "learning_curve.png"))
 
 

@@ -98,11 +98,11 @@ def root(tree, tmp_path_factory):
     return folder
 
 
-def test_the_scripts_take_it(root, monkeypatch, capsys):
-    """train.py and test.py; tests/test_enhancer_presets.py trains the other networks of pieces."""
+@pytest.mark.parametrize(("name", "arguments", "loss"), [
+    ("unet_ibm", {**UNET, "frames": 16}, "ibm_bce_dice[-5dB]:1"), ("autoencoder", BODY, "mse:1")])
+def test_the_scripts_take_it(root, name, arguments, loss, monkeypatch, capsys):
     import train
 
-    name, arguments, loss = "unet_ibm", {**UNET, "frames": 16}, "ibm_bce_dice[-5dB]:1"
     monkeypatch.chdir(root)
     common = ["--data", "data", "--workers", "1"]
     train.main(["enhancer", *common, "--model", name, "--model-args", json.dumps(arguments), "--loss", loss, "--epochs", "1",

@@ -8,9 +8,9 @@ import types
 import keras
 import numpy as np
 import pytest
-from conftest import ROOT, noise, refused, speech_like
+from conftest import ROOT, noise, refused, save_with_card, speech_like
 
-from se_keras import files, models
+from se_keras import models
 from se_keras.enhancers.live import StreamingEnhancer
 from se_keras.enhancers.magnitude_mask import MaskEnhancer
 from se_keras.errors import UserError
@@ -93,10 +93,7 @@ def test_the_step_comes_back_from_a_file(tmp_path):
 def weights(tmp_path):
     """A tiny causal enhancer as a weights file with its card."""
     enhancer = make()
-    enhancer.network.save_weights(tmp_path / "causal.weights.h5")
-    arguments = models.resolve("lstm", {"units": 6, "dense_units": 5})
-    files.write_json(tmp_path / "causal.json", {"name": "causal", "network": "lstm", "arguments": arguments, "stft": Stft().to_config()})
-    return enhancer, tmp_path / "causal.weights.h5"
+    return enhancer, save_with_card(tmp_path / "causal", enhancer.network, "lstm", {"units": 6, "dense_units": 5}, Stft())
 
 
 def test_it_stands_in_a_pipe(weights):
@@ -124,7 +121,7 @@ def test_devices_are_fed_and_xruns_counted(monkeypatch):
     wave, played = speech_like(0.5, 9), []
 
     class Stream:
-        def __init__(self, samplerate, blocksize, channels, dtype, callback):
+        def __init__(self, samplerate, blocksize, channels, dtype, callback, finished_callback):
             assert (samplerate, channels, dtype) == (16_000, 1, "float32")
             self.size, self.callback = blocksize, callback
 
@@ -145,11 +142,36 @@ def test_devices_are_fed_and_xruns_counted(monkeypatch):
     np.testing.assert_allclose(heard[delay:], enhancer.enhance([wave])[0][:len(heard) - delay], atol=1e-5)
 
 
+def test_a_device_that_gives_no_number_ends_the_stream(monkeypatch):
+    class Abort(Exception):
+        pass
+
+    class Stream:
+        def __init__(self, callback, finished_callback, **_):
+            self.callback, self.finished = callback, finished_callback
+
+        def __enter__(self):
+            with pytest.raises(Abort):
+                self.callback(np.full((256, 1), np.nan, np.float32), np.empty((256, 1), np.float32), 256, None, "")
+            self.finished()
+
+        def __exit__(self, *_):
+            pass
+
+    monkeypatch.setitem(sys.modules, "sounddevice", types.SimpleNamespace(Stream=Stream, PortAudioError=OSError, CallbackAbort=Abort))
+    with pytest.raises(UserError, match="finite samples"):
+        live.devices(StreamingEnhancer(make()))
+
+
 def test_bad_calls_of_live(weights, monkeypatch, capsys):
     import enhance
 
     assert "takes no files" in refused(capsys, enhance, "a.wav", "--live", "pipe")
     assert "or --live" in refused(capsys, enhance, "a.wav")
     assert "the causal network is lstm" in refused(capsys, enhance, "--live", "pipe", "--enhancer", "blstm-hearing")
+    assert "cannot stream" in refused(capsys, enhance, "--live", "pipe", "--enhancer", "wiener")
+    assert "--dry is for files" in refused(capsys, enhance, "--live", "pipe", "--dry", "0.2", "--enhancer", weights[1])
+    monkeypatch.setattr(sys, "stdin", None)
+    assert "standard input is closed" in refused(capsys, enhance, "--live", "pipe", "--enhancer", weights[1])
     monkeypatch.setitem(sys.modules, "sounddevice", None)
     assert "pip install sounddevice" in refused(capsys, enhance, "--live", "devices", "--enhancer", weights[1])

@@ -178,7 +178,7 @@ def test_what_nobody_thought_of_is_two_lines_and_a_file(capsys):
                                                ("jax", "KERAS_BACKEND asks for jax, which is not installed: pip install jax")])
 def test_a_backend_that_is_not_there_is_one_line(name, message, trained):
     if name == "jax" and importlib.util.find_spec("jax"):
-        pytest.skip("JAX is installed")
+        pytest.skip("needs a machine without JAX: the message is of one that lacks it")
     command = [sys.executable, ROOT / "enhance.py", trained / "noisy.wav", "--out", trained / "never.wav"]
     done = subprocess.run(command, text=True, capture_output=True, env={**os.environ, "KERAS_BACKEND": name})
     assert done.returncode == 2 and f"error: {message}" in done.stderr and "Traceback" not in done.stderr

@@ -11,7 +11,7 @@ import soundfile as sf
 from conftest import speech_like
 
 from se_keras import report
-from se_keras.report import listening, page, tables
+from se_keras.report import gains, listening, page, tables
 
 ATTACK = "</script><script>alert(1)</script><!--"
 
@@ -41,6 +41,15 @@ def test_rules_choose_what_is_heard_first():
     assert why["u3"] == ["typical pesq_raw"] and why["u4"] == ["most overrated by Quality-Net"]
     assert list(why)[:3] == ["u5", "u3", "u0"] and sorted(why) == [f"u{u}" for u in range(6)]
     assert listening.choose(score_rows(), "quality", distances=("si_sdr",))["u5"] == ["best pesq_raw", "best si_sdr"]
+
+
+def test_a_judge_of_a_distance_overrates_by_predicting_less():
+    scores = score_rows().assign(predicted=lambda rows: 2.0 - (rows["id"] == "u4"))
+    assert listening.choose(scores, "quality", distances=("Quality-Net",))["u4"] == ["most overrated by Quality-Net"]
+
+
+def test_a_system_gains_nothing_over_itself():
+    assert not any(listening.choose(score_rows(("noisy",)).assign(predicted=np.nan, target=np.nan), "noisy").values())
 
 
 def test_the_rest_is_spread_over_conditions():
@@ -118,6 +127,30 @@ def test_a_report_writes_its_page(tmp_path):
     assert data["judges"]["Quality-Net"]["systems"]["mse"] == [[2.0] * 6, [2.0, 2.0, 2.0, 2.0, 3.0, 2.0]]
     assert not re.findall(r'(?:src|href)="(?!data:)', text.split('id="data"')[0])  # nothing is fetched
     assert data["scores"]["quality"]["pesq_raw"] == pytest.approx([2 + 2 * u / 10 for u in range(6)])
+
+
+def test_gains_are_those_of_the_figure(tmp_path):
+    scores = score_rows()
+    path = page.write(tmp_path / "index.html", "Report", tables.summarise(scores), scores)
+    _, data = content(path)
+    found = gains.by_condition(scores, "pesq_raw")
+    assert data["baseline"] == "noisy" and list(data["gains"]["pesq_raw"]["snr"]) == ["0 dB", "6 dB"]
+    assert data["gains"]["pesq_raw"]["snr"]["6 dB"]["quality"][0] == pytest.approx(np.mean([0.2, 0.6, 1.0]))
+    interval = found["noise_type"]["white"]["mse"]
+    assert data["gains"]["pesq_raw"]["noise_type"]["white"]["mse"] == [interval.mean, interval.low, interval.high]
+
+
+def test_one_long_utterance_leaves_room_for_short_ones():
+    wave = speech_like(0.5, seed=4)
+    kept = listening.encoded({"long": {"clean": np.tile(wave, 40)}, "short": {"clean": wave}}, 20_000)
+    assert list(kept) == ["short"]
+
+
+def test_a_history_may_lack_a_number(tmp_path):
+    history = {"update": [0, 5], "predicted": [2.0, float("nan")], "true": [2.0, 2.2], "best": 5, "label": "PESQ"}
+    scores = score_rows()
+    _, data = content(page.write(tmp_path / "index.html", "Report", tables.summarise(scores), scores, history=history))
+    assert data["history"]["predicted"] == [2.0, None]
 
 
 def test_too_many_systems_are_heard_in_part():

@@ -78,8 +78,7 @@ def test_it_sounds_and_a_switch_keeps_the_moment(opened):
     opened.get_by_role("button", name="4 ").click()
     after = position(opened)
     assert before <= after < before + 1.0 and abs(loudest(opened) - 3000) < 30
-    opened.keyboard.press("Space")  # the button has the focus: Chromium presses it, and it goes on playing the version
-    opened.click("#play")
+    opened.keyboard.press("Space")
     paused = position(opened)
     assert not opened.evaluate("report.browser.player.playing") and paused > after
     opened.wait_for_timeout(100)
@@ -88,6 +87,27 @@ def test_it_sounds_and_a_switch_keeps_the_moment(opened):
     box.click(position={"x": box.bounding_box()["width"] / 2, "y": 20})
     assert abs(position(opened) - 1.5) < 0.05
     assert opened.evaluate("report.browser.player.version") == "noisy"
+
+
+def test_playing_goes_on_with_the_utterance_that_is_opened(opened):
+    """Two arrows at once while it plays: the last one opened plays, and nothing of the others."""
+    opened.click("#play")
+    opened.wait_for_function("report.browser.player.position > 0.1")
+    opened.evaluate("() => { for (const id of ['u3', 'u0']) report.browser.open(id); }")
+    opened.wait_for_selector("#player[data-loaded=u0]")
+    opened.wait_for_function("report.browser.player.playing && report.browser.player.position > 0.1")
+    assert opened.text_content("#playing") == "u0" and opened.evaluate("report.browser.player.sources.size") == 4
+    opened.evaluate("() => { report.browser.player.stop(); report.browser.open('u5'); report.browser.toggle(); }")  # Play before it is there
+    opened.wait_for_function("report.browser.player.playing && report.browser.current === 'u5'")
+
+
+def test_what_cannot_be_decoded_is_said_and_plays_nothing(opened):
+    opened.evaluate("() => { report.browser.items.get('u1').audio.mse = btoa('no audio'); report.browser.open('u1'); }")
+    opened.wait_for_selector("#failure:not([hidden])")
+    assert "does not decode" in opened.text_content("#failure") and opened.evaluate("report.browser.player.buffers.size") == 0
+    opened.evaluate("report.browser.open('u2')")
+    opened.wait_for_selector("#player[data-loaded=u2]")
+    assert not opened.is_visible("#failure")
 
 
 def test_tables_sort(opened):

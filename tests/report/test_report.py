@@ -13,7 +13,7 @@ from matplotlib.image import imread
 from se_keras import report
 from se_keras.errors import UserError
 from se_keras.metrics import pesq
-from se_keras.report import figures, tables
+from se_keras.report import curves, drawing, figures, tables
 
 # --- tables ----------------------------------------------------------------------------------------------------------------------
 
@@ -163,7 +163,7 @@ def test_a_contradictory_row_is_flagged_counted_and_shown_apart(tmp_path, monkey
         assert "mse, without 1 contradictory" in text and "0.927" in text
 
     seen = []
-    monkeypatch.setattr(figures, "_save", lambda figure, path: seen.append(figure))
+    monkeypatch.setattr(figures, "saved", lambda figure, path: seen.append(figure))
     odd = tables.contradictory(scores).to_numpy()
     figures.predicted_against_true({"mse": (scores["target"], scores["predicted"])}, tmp_path / "a.png", contradictory={"mse": odd})
     plain, cross = seen[0].axes[0].collections
@@ -233,11 +233,11 @@ def drawn(path):
 
 
 def test_palette():
-    colours = figures.palette(["noisy", "wiener", "mse", "wiener"])
+    colours = drawing.palette(["noisy", "wiener", "mse", "wiener"])
     assert colours["noisy"] == "#7F7F7F" and colours["clean"] == "#000000"
     assert len(set(colours.values())) == 4
-    assert figures.palette(["mse", "noisy"])["noisy"] == colours["noisy"]
-    many = figures.palette([f"s{number}" for number in range(7)])
+    assert drawing.palette(["mse", "noisy"])["noisy"] == colours["noisy"]
+    many = drawing.palette([f"s{number}" for number in range(7)])
     assert len(set(many.values())) == 9
 
 
@@ -257,18 +257,18 @@ FIGURES = {
     "pareto": lambda path: figures.pareto(pd.DataFrame({"name": ["start", "A"], "pesq_raw": [2.0, 2.3], "si_sdr": [9.0, 8.0],
                                                         "dnsmos_ovrl": [2.5, 2.6], "csig": [3.0, 2.9]}), path),
     "judges": lambda path: figures.judges({"ears": ([1, 2, 3], [1.1, 2, 3]), "deaf": ([1, 2, None], [2, 2, 2])}, ["noisy", "mse", "mse"], path),
-    "learning": lambda path: figures.learning_curve(HISTORY, path),
-    "learning-negative": lambda path: figures.learning_curve(NEGATIVE, path),
-    "quality-learning": lambda path: figures.quality_net_learning_curve(QUALITY, path),
-    "quality-learning-few": lambda path: figures.quality_net_learning_curve(QUALITY[["epoch", "loss", "valid_loss", "valid_lcc"]], path),
-    "fig2-letter": lambda path: figures.true_by_iteration(RUNS, path, letter=figures.LETTER_TEST_PESQ),
-    "fig5-letter": lambda path: figures.predicted_and_true_by_iteration([0, 30], [2.3, 2.8], [2.3, 2.4], path,
+    "learning": lambda path: curves.learning_curve(HISTORY, path),
+    "learning-negative": lambda path: curves.learning_curve(NEGATIVE, path),
+    "quality-learning": lambda path: curves.quality_net_learning_curve(QUALITY, path),
+    "quality-learning-few": lambda path: curves.quality_net_learning_curve(QUALITY[["epoch", "loss", "valid_loss", "valid_lcc"]], path),
+    "fig2-letter": lambda path: curves.true_by_iteration(RUNS, path, letter=drawing.LETTER_TEST_PESQ),
+    "fig5-letter": lambda path: curves.predicted_and_true_by_iteration([0, 30], [2.3, 2.8], [2.3, 2.4], path,
                                                                         letter={"true": ([0, 30], [2.2, 2.4])}),
-    "fig2": lambda path: figures.true_by_iteration(RUNS, path),
-    "fig5": lambda path: figures.predicted_and_true_by_iteration([0, 350, 700], [2.3, 2.8, 2.95], [2.3, 2.4, 2.2], path),
-    "fig5-runs": lambda path: figures.predicted_and_true_over_runs(
+    "fig2": lambda path: curves.true_by_iteration(RUNS, path),
+    "fig5": lambda path: curves.predicted_and_true_by_iteration([0, 350, 700], [2.3, 2.8, 2.95], [2.3, 2.4, 2.2], path),
+    "fig5-runs": lambda path: curves.predicted_and_true_over_runs(
         {"frozen": ([0, 350, 700], [2.3, 2.8, 2.95], [2.3, 2.4, 2.2]), "replay": ([0, 350, 700], [2.3, None, 2.8], [2.3, 2.6, 2.7])}, path),
-    "fig5-gaps": lambda path: figures.predicted_and_true_by_iteration([0, 5, 10], [2.3, 2.5, 2.6], [2.3, None, 2.4], path, best=10),
+    "fig5-gaps": lambda path: curves.predicted_and_true_by_iteration([0, 5, 10], [2.3, 2.5, 2.6], [2.3, None, 2.4], path, best=10),
     "spectrograms": lambda path: figures.spectrograms(WAVES, path, title="one"),
     "letter": lambda path: figures.beside_the_letter({"noisy": {"PESQ (raw P.862)": 2.1, "STOI": 0.8}}, path),
     "gain": lambda path: figures.gain_bars(make_scores(), path),
@@ -288,22 +288,22 @@ def test_figure_is_drawn(name, tmp_path):
 
 def test_figures_over_runs_show_all_of_runs_of_unequal_length(tmp_path, monkeypatch):
     drawn_figures = []
-    monkeypatch.setattr(figures, "_save", lambda figure, path: drawn_figures.append(figure))
-    figures.predicted_and_true_over_runs({"short": ([0, 280], [1, 2], [1, 1]), "long": ([0, 700], [1, 1], [1, 2])}, tmp_path / "a.png",
+    monkeypatch.setattr(curves, "saved", lambda figure, path: drawn_figures.append(figure))
+    curves.predicted_and_true_over_runs({"short": ([0, 280], [1, 2], [1, 1]), "long": ([0, 700], [1, 1], [1, 2])}, tmp_path / "a.png",
                                          label="0.5 PESQ raw + 0.25 COVL + 0.25 STOI, 0 to 1")
     assert all(axes.get_xlim()[0] == 0 and axes.get_xlim()[1] >= 700 for axes in drawn_figures[0].axes)
     assert "\n" in drawn_figures[0].get_supylabel()
-    figures.true_by_iteration({"run": ([0, 140, 700], [2.2, 2.3, 2.4])}, tmp_path / "b.png")
+    curves.true_by_iteration({"run": ([0, 140, 700], [2.2, 2.3, 2.4])}, tmp_path / "b.png")
     axes, = drawn_figures[1].axes
     assert axes.lines[0].get_xdata().tolist() == [0, 140, 700] and axes.get_xlim()[1] >= 700
-    figures.true_by_iteration({"run": ([0, 10, 700], [2.2, 2.3, 2.4])}, tmp_path / "c.png", last=30)  # the letter's
+    curves.true_by_iteration({"run": ([0, 10, 700], [2.2, 2.3, 2.4])}, tmp_path / "c.png", last=30)  # the letter's
     assert drawn_figures[2].axes[0].lines[0].get_xdata().tolist() == [0, 10]
 
 
 def test_quality_net_learning_curve_has_errors_above_and_correlations_below(tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(figures, "_save", lambda figure, path: seen.append(figure))
-    figures.quality_net_learning_curve(QUALITY, tmp_path / "a.png")
+    monkeypatch.setattr(curves, "saved", lambda figure, path: seen.append(figure))
+    curves.quality_net_learning_curve(QUALITY, tmp_path / "a.png")
     errors, correlations = seen[0].axes
     assert [line.get_label() for line in errors.lines] == [
         "training objective", "validation loss: squared error of the score", "RMSE, all validation speech", "RMSE, noisy", "RMSE, enhanced"]
@@ -315,7 +315,7 @@ def test_quality_net_learning_curve_has_errors_above_and_correlations_below(tmp_
 
 def test_the_letters_table_stands_beside_ours(tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(figures, "_save", lambda figure, path: seen.append(figure))
+    monkeypatch.setattr(figures, "saved", lambda figure, path: seen.append(figure))
     averages = {"blstm-mse": {"PESQ (raw P.862)": 2.4, "STOI": 0.7}, "mine": {"PESQ (raw P.862)": 9, "STOI": 9}}
     figures.beside_the_letter(averages, tmp_path / "a.png")
     pesq, stoi = seen[0].axes
@@ -326,9 +326,9 @@ def test_the_letters_table_stands_beside_ours(tmp_path, monkeypatch):
 def test_the_letters_values_stand_beside_ours(tmp_path, monkeypatch):
     """A value is a level, a pair of arrays a line; without any the figure is as it was."""
     seen = []
-    monkeypatch.setattr(figures, "_save", lambda figure, path: seen.append(figure))
-    figures.true_by_iteration(RUNS, tmp_path / "a.png")
-    figures.true_by_iteration(RUNS, tmp_path / "b.png", letter={**figures.LETTER_TEST_PESQ, "true": ([0, 30], [2.2, 2.4])})
+    monkeypatch.setattr(curves, "saved", lambda figure, path: seen.append(figure))
+    curves.true_by_iteration(RUNS, tmp_path / "a.png")
+    curves.true_by_iteration(RUNS, tmp_path / "b.png", letter={**drawing.LETTER_TEST_PESQ, "true": ([0, 30], [2.2, 2.4])})
     plain, beside = (figure.axes[0].lines for figure in seen)
     assert len(plain) == 2 and [line.get_label() for line in beside[2:]] == [
         "the letter's BLSTM (MSE), test: 2.467", "the letter's BLSTM (Quality-Net), test: 2.569", "the letter's true"]
@@ -338,7 +338,7 @@ def test_the_letters_values_stand_beside_ours(tmp_path, monkeypatch):
 def test_figures_share_one_scale(tmp_path, monkeypatch):
     """The silent wave of two is shown at the floor of the loud one's scale, not stretched to its own."""
     seen = []
-    monkeypatch.setattr(figures, "_save", lambda figure, path: seen.append(figure))
+    monkeypatch.setattr(figures, "saved", lambda figure, path: seen.append(figure))
     figures.spectrograms({"loud": np.sin(np.arange(8000)), "quiet": 0.01 * np.sin(np.arange(8000))}, tmp_path / "x.png")
     loud, quiet = (axes.images[0].get_array() for axes in seen[0].axes[:2])
     assert loud.max() == pytest.approx(0.0) and quiet.max() == pytest.approx(-40.0)
@@ -371,5 +371,6 @@ def test_typical_utterance():
 
 
 def test_report_never_loads_tensorflow():
-    code = "import sys, se_keras.report.figures, se_keras.scoring.evaluation; sys.exit(bool({'tensorflow', 'keras'} & set(sys.modules)))"
+    code = ("import sys, se_keras.report.figures, se_keras.report.curves, se_keras.report.page, se_keras.scoring.evaluation; "
+            "sys.exit(bool({'tensorflow', 'keras'} & set(sys.modules)))")
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -305,6 +305,7 @@ def test_names_are_told_apart(script):
     assert script.distinct_names(["noisy", "mse"], ["noisy", "runs/mse"]) == ["noisy", "mse"]
     assert script.distinct_names(["blstm", "blstm"], ["runs/a/blstm", "runs/b/blstm"]) == ["a/blstm", "b/blstm"]
     assert script.distinct_names(["blstm", "blstm"], ["runs/first", "runs/second"]) == ["first", "second"]  # named by their cards
+    assert script.distinct_names(["clean", "mse"], ["runs/clean", "runs/mse"]) == ["runs/clean", "mse"]  # not the reference
     assert script.distinct_names(["noisy", "noisy"], ["noisy", "runs/noisy"]) == ["noisy", "runs/noisy"]
     assert script.distinct_names(["b", "b", "c"], ["x/b.weights.h5", "y/b.weights.h5", "c"]) == ["x/b", "y/b", "c"]
     with pytest.raises(UserError, match="runs/a is listed twice"):

@@ -3,6 +3,7 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const RATE = 16000;  // Hz, of all audio
 const FLOOR_DB = -70;  // of a spectrogram, below the highest value of the utterance
+const QUIET_DB = -40;  // utterances whose highest value is lower, silence above all, are drawn as against this
 const FADE_S = 0.01;  // between two versions: no click
 const number = new Map(data.ids.map((id, place) => [id, place]));
 const get = id => document.getElementById(id);
@@ -23,7 +24,6 @@ function options(select, pairs) {
 
 const distinct = values => [...new Set(values)].sort((a, b) => a.localeCompare(b, "en", {numeric: true}));
 const shown = (value, metric) => value === null || value === undefined ? "" : value.toFixed(metric.digits);
-const mean = values => values.reduce((sum, value) => sum + value, 0) / values.length;
 
 // --- Systems ---------------------------------------------------------------------------------------------------------------------------
 
@@ -67,28 +67,20 @@ const LAYOUT = {margin: {l: 60, r: 10, t: 30, b: 45}, font: {family: "system-ui,
   hovermode: "closest"};
 const SETTINGS = {displaylogo: false, responsive: true};
 
-function difference(system, baseline, metric) {
-  const [one, other] = [data.scores[system][metric], data.scores[baseline][metric]];
-  return one.map((value, place) => value === null || other[place] === null ? null : value - other[place]);
-}
-
 function gains() {
   const metric = data.metrics.find(known => known.name === get("gain-metric").value);
-  const baseline = get("gain-baseline").value;
-  for (const [chart, groups, title] of [["gain-snr", data.snr, "SNR"], ["gain-noise", data.noise, "Noise"]]) {
-    const labels = distinct(groups).filter(label => label !== "");
+  for (const [chart, condition, title] of [["gain-snr", "snr", "SNR"], ["gain-noise", "noise_type", "Noise"]]) {
+    const groups = Object.entries(data.gains[metric.name][condition] ?? {}), labels = groups.map(([label]) => label);
     get(chart).hidden = labels.length === 0;
     if (!labels.length) continue;
-    const traces = data.systems.filter(system => system !== baseline).map(system => {
-      const values = difference(system, baseline, metric.name);
-      const parts = labels.map(label => values.filter((value, place) => value !== null && groups[place] === label));
-      const deviation = part => Math.sqrt(mean(part.map(value => (value - mean(part)) ** 2)));
-      return {type: "bar", name: system, x: labels, y: parts.map(part => part.length ? mean(part) : null),
-        marker: {color: data.colours[system]}, hovertemplate: "%{x}: %{y:.3f}",
-        error_y: {array: parts.map(part => part.length > 1 ? 1.96 * deviation(part) / Math.sqrt(part.length) : 0), thickness: 1, width: 2}};
+    const traces = data.systems.filter(system => system !== data.baseline).map(system => {
+      const parts = groups.map(([, systems]) => systems[system]);
+      return {type: "bar", name: system, x: labels, y: parts.map(([gain]) => gain), marker: {color: data.colours[system]},
+        hovertemplate: "%{x}: %{y:.3f}", error_y: {symmetric: false, thickness: 1, width: 2,
+          array: parts.map(([gain, , high]) => high - gain), arrayminus: parts.map(([gain, low]) => gain - low)}};
     });
     Plotly.react(chart, traces.map(plain), {...LAYOUT, barmode: "group", xaxis: {title: {text: title}, type: "category"},
-      yaxis: {title: {text: `${metric.label}, minus ${plainText(baseline)}`}}}, SETTINGS);
+      yaxis: {title: {text: `${metric.label}, minus ${plainText(data.baseline)}`}}}, SETTINGS);
   }
 }
 
@@ -109,6 +101,7 @@ function judgeChart() {
     hoverinfo: "skip"};
   Plotly.react("judge-chart", [line, ...traces.map(plain)], {...LAYOUT, xaxis: {title: {text: `true ${judge.target}`}},
     yaxis: {title: {text: "predicted"}}}, SETTINGS);
+  get("drawn").textContent = data.ids.length < data.scored ? `${data.ids.length} of ${data.scored} utterances are drawn. ` : "";
   const chart = get("judge-chart");
   chart.removeAllListeners("plotly_click");
   chart.on("plotly_click", event => browser?.open(event.points[0].customdata));
@@ -193,9 +186,7 @@ class Player {
     this.playing = false;
   }
 
-  async load(audio) {
-    this.stop();
-    this.offset = 0;
+  static async decode(audio) {
     const decoder = new OfflineAudioContext(1, 1, RATE);
     const decoded = await Promise.all(Object.entries(audio).map(async ([name, text]) => {
       const bytes = Uint8Array.from(atob(text), letter => letter.charCodeAt(0));
@@ -217,7 +208,7 @@ class Player {
     this.master ??= this.context.createGain();
     this.master.connect(this.context.destination);
     await this.context.resume();
-    if (this.playing) return;
+    if (this.playing || !this.buffers.size) return;  // another click, or another utterance, came meanwhile
     if (this.offset >= this.duration - 0.02) this.offset = 0;
     const start = this.context.currentTime + 0.03;
     this.startedAt = start - this.offset;
@@ -228,6 +219,12 @@ class Player {
       this.sources.set(name, {source, gain});
     }
     this.playing = true;
+  }
+
+  empty() {
+    this.stop();
+    this.offset = 0;
+    this.buffers = new Map();
   }
 
   stop() {
@@ -260,12 +257,13 @@ class Browser {
     this.items = new Map(items.map(item => [item.id, item]));
     this.player = new Player();
     this.current = null;
+    this.goOn = false;
     this.visible = [];
     const of = list => distinct([...this.items.keys()].map(id => list[number.get(id)])).filter(value => value !== "");
     for (const [id, list] of [["filter-snr", data.snr], ["filter-noise", data.noise], ["filter-speaker", data.speaker]]) {
       options(get(id), [["", "all"], ...of(list).map(value => [value, value])]);
     }
-    options(get("sort-by"), [["", "what chose them"], ...data.metrics.map(metric => [`gain ${metric.name}`, `gain in ${metric.label}`]),
+    options(get("sort-by"), [["", "what chose them"], ...data.metrics.map(metric => [`gain ${metric.name}`, `gain in ${metric.label} over ${data.baseline}`]),
       ...Object.keys(data.judges).map(judge => [`gap ${judge}`, `overrated by ${judge}`])]);
     const systems = data.systems.filter(system => system !== "noisy");
     options(get("sort-system"), systems.map(system => [system, system]));
@@ -286,12 +284,12 @@ class Browser {
     const [kind, ...rest] = get("sort-by").value.split(" "), name = rest.join(" ");
     const place = number.get(id), system = get("sort-system").value;
     if (kind === "gap") {
-      const [true_, predicted] = data.judges[name].systems[system];
-      return predicted[place] === null || true_[place] === null ? null : predicted[place] - true_[place];
+      const {higher, systems: {[system]: [true_, predicted]}} = data.judges[name];
+      return predicted[place] === null || true_[place] === null ? null : (higher ? 1 : -1) * (predicted[place] - true_[place]);
     }
     const metric = data.metrics.find(known => known.name === name), value = data.scores[system][name][place];
-    const baseline = data.scores.noisy?.[name][place] ?? 0;
-    return value === null ? null : (metric.higher ? 1 : -1) * (value - baseline);
+    const before = data.scores[data.baseline][name][place];
+    return value === null || before === null ? null : (metric.higher ? 1 : -1) * (value - before);
   }
 
   list() {
@@ -322,34 +320,42 @@ class Browser {
       get("failure").hidden = false;
       return;
     }
-    const playing = this.player.playing;
+    this.goOn ||= this.player.playing;  // a new utterance plays on where the one before it played
+    this.player.empty();
     this.current = id;
     get("failure").hidden = true;
     for (const line of get("utterances").children) line.setAttribute("aria-current", String(line.dataset.id === id));
     get("playing").textContent = id;
     get("why").textContent = item.why.length ? `Chosen as ${item.why.join(", ")}.` : "";
+    get("versions").replaceChildren();
+    get("spectrograms").replaceChildren();
     this.scores(item);
     let buffers;
     try {
-      buffers = await this.player.load(item.audio);
+      buffers = await Player.decode(item.audio);
     } catch (error) {
+      if (this.current !== id) return;
       get("failure").textContent = `This browser does not decode Ogg Opus (${error.message}); Chromium, Firefox and Safari 18.4 do.`;
       get("failure").hidden = false;
       return;
     }
     if (this.current !== id) return;  // another one was opened meanwhile
-    this.player.stop();  // somebody may have pressed Play meanwhile
-    this.player.offset = 0;
     this.player.buffers = buffers;
     const names = Object.keys(item.audio);
     if (!names.includes(this.player.version)) this.player.version = names.includes("noisy") ? "noisy" : names[0];
     get("versions").replaceChildren(...names.map((name, place) => element("button", {
       type: "button", textContent: `${place + 1} ${name}`, "data-version": name, style: `--colour: ${data.colours[name] ?? "#000"}`,
-      onclick: () => this.choose(name)})));
+      onclick: event => {
+        this.choose(name);
+        if (event.detail) event.currentTarget.blur();  // after a mouse's click Space plays and pauses again
+      }})));
     this.spectrograms(names);
     this.choose(this.player.version);
     get("player").dataset.loaded = id;
-    if (playing) await this.player.play();
+    if (this.goOn) {
+      this.goOn = false;
+      await this.player.play();
+    }
   }
 
   scores(item) {
@@ -365,7 +371,7 @@ class Browser {
 
   spectrograms(names) {
     const levels = names.map(name => decibels(this.player.buffers.get(name).getChannelData(0)));
-    const highest = levels.reduce((most, {values}) => values.reduce((a, b) => Math.max(a, b), most), -Infinity);
+    const highest = levels.reduce((most, {values}) => values.reduce((a, b) => Math.max(a, b), most), QUIET_DB);
     get("spectrograms").replaceChildren(...names.map((name, place) => {
       const canvas = element("canvas", {});
       paint(canvas, levels[place], highest);
@@ -387,8 +393,9 @@ class Browser {
   }
 
   async toggle() {
-    if (!this.player.buffers.size) return;
-    if (this.player.playing) this.player.stop(); else await this.player.play();
+    if (!this.player.buffers.size) this.goOn = !this.goOn;  // once it is there
+    else if (this.player.playing) this.player.stop();
+    else await this.player.play();
   }
 
   key(event) {
@@ -421,9 +428,7 @@ document.title = get("title").textContent = data.title;
 get("about").textContent = `${data.about}${data.aboutCost}`;
 systemsTable();
 options(get("gain-metric"), data.metrics.map(metric => [metric.name, metric.label]));
-options(get("gain-baseline"), data.systems.map(system => [system, system]));
-if (data.systems.includes("noisy")) get("gain-baseline").value = "noisy";
-get("gain-metric").onchange = get("gain-baseline").onchange = gains;
+get("gain-metric").onchange = gains;
 if (data.systems.length > 1) gains(); else get("gain-snr").closest("section").hidden = true;
 let browser = null;
 if (data.heard.length) browser = new Browser(data.heard); else get("listen").hidden = true;
