@@ -47,7 +47,7 @@ def main(argv=None):
     args = parser.parse_args(argv)
     args.enhancer = args.enhancer or (LIVE_ENHANCER if args.live else DEFAULT_ENHANCER)
     if args.live:
-        return live(parser, args)
+        return enhance_live(parser, args)
     if not args.inputs or args.out is None:
         parser.error("files to enhance and --out are expected, or --live")
     streaming.check_pieces(args.piece)
@@ -76,7 +76,7 @@ def main(argv=None):
     return 2 if failed else 0
 
 
-def live(parser, args):
+def enhance_live(parser, args):
     """Enhance standard input, or the microphone."""
     if args.inputs or args.out is not None:
         parser.error("--live takes no files and no --out: it reads standard input or the microphone")
