@@ -6,7 +6,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 
 help:
-	@echo "make demo    the whole job on a generated corpus, in four minutes on two cores: prepare, train, fine-tune, test"
+	@echo "make demo    the whole job on a generated corpus, in 4 to 7 minutes on two cores: prepare, train, fine-tune, test"
 	@echo "make test    the test suite"
 	@echo "make bench   speed and memory beside PyTorch and the plain metric packages (installs torch)"
 	@echo "make clean   delete what demo and test have made: data/demo, runs/demo, caches; .venv stays"

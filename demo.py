@@ -10,7 +10,7 @@ from pathlib import Path
 
 from se_keras import cli, files
 
-DESCRIPTION = """The whole job on a generated corpus, from nothing, in four minutes on two cores: prepare, train, fine-tune, test.
+DESCRIPTION = """The whole job on a generated corpus, from nothing, in 4 to 7 minutes on two cores: prepare, train, fine-tune, test.
 
 Every step is a command, printed before it runs. Run again, what is there is used and what was interrupted goes on.
 The settings stand in configs/demo.toml."""
