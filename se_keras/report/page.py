@@ -1,11 +1,13 @@
 """REPORT/index.html: the report as one page that opens from disk, offline, with charts and players in it."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 
 from se_keras import files
+from se_keras.errors import UserError
 from se_keras.report import costs, drawing, gains, listening, tables
 
 LIMIT_BYTES = 15_000_000
@@ -50,19 +52,66 @@ def write(path, title, summary, scores, hear=None, history=None, distances=()):
     heard = hear(list(why)[:MOST_UTTERANCES]) if hear else {}
     content = {"title": title, **_tables(summary), **_utterances(summary, scores, heard, _MOST_POINTS, distances), "baseline": baseline,
                "gains": {name: _gains(scores, name, baseline) for name in summary["averages"]}, "history": tables.plain(history)}
-    parts = {name: (_ASSETS / name).read_text(encoding="utf-8") for name in ("page.html", "page.css", "page.js")}
-    from plotly.offline import get_plotlyjs  # here: only a page needs it
-
-    fixed = {"STYLE": parts["page.css"], "PLOTLY": get_plotlyjs(), "SCRIPT": parts["page.js"]}
+    fixed = _fixed()
     used = sum(len(text.encode()) for text in fixed.values()) + len(_script(content).encode()) + 200 * len(heard) + 10_000
     audio = listening.encoded(heard, LIMIT_BYTES - used)
     content["heard"] = [{"id": name, "why": why[name], "audio": versions} for name, versions in audio.items()]
-    page = parts["page.html"]
-    for mark, text in {**fixed, "DATA": _script(content)}.items():
+    files.write_text(path, _filled({**fixed, "DATA": _script(content)}))
+    return path
+
+
+def read(path):
+    """What a page holds, as its script reads it.
+
+    Args:
+        path: of a page that `write` wrote.
+
+    Returns:
+        dict: "title", "systems", and so on; "heard" is a list of {"id", "why", "audio": {name: base64 of `listening.opus`}}.
+
+    Raises:
+        UserError: no such file, or not a report's page.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no such file; test.py writes it: python test.py --data DIR --systems SYSTEM ... --out {Path(path).parent}")
+    try:
+        found = re.search(r'<script type="application/json" id="data">(.*?)</script>', Path(path).read_text(encoding="utf-8"), re.DOTALL)
+        content = json.loads(found[1]) if found else None
+    except ValueError:  # not JSON, or not UTF-8
+        content = None
+    if not isinstance(content, dict) or not {"title", "systems", "heard"} <= set(content):
+        raise UserError(f"{path}: not the page of a report; test.py writes one")
+    return content
+
+
+def add_listening(path, section):
+    """Put the results of a listening test into a page that is there, in place of earlier ones, atomically.
+
+    Args:
+        path: of the page.
+        section: {"about": text, "headers": list, "rows": lists of cells, as text}.
+
+    Raises:
+        UserError: as `read`.
+    """
+    files.write_text(path, _filled({**_fixed(), "DATA": _script({**read(path), "listening": section})}))
+
+
+def _fixed():
+    """{mark in page.html: text} of all but the data."""
+    from plotly.offline import get_plotlyjs  # here: only a page needs it
+
+    parts = {name: (_ASSETS / name).read_text(encoding="utf-8") for name in ("page.css", "player.js", "page.js")}
+    return {"STYLE": parts["page.css"], "PLOTLY": get_plotlyjs(), "SCRIPT": parts["player.js"] + parts["page.js"]}
+
+
+def _filled(texts):
+    """page.html with a text in place of each mark."""
+    page = (_ASSETS / "page.html").read_text(encoding="utf-8")
+    for mark, text in texts.items():
         before, after = page.split(f"<!--{mark}-->")
         page = before + text + after
-    files.write_text(path, page)
-    return path
+    return page
 
 
 def _script(content):

@@ -1,10 +1,8 @@
 "use strict";
 // The report page. Every name becomes text (textContent), never markup.
 const data = JSON.parse(document.getElementById("data").textContent);
-const RATE = 16000;  // Hz, of all audio
 const FLOOR_DB = -70;  // of a spectrogram, below the highest value of the utterance
 const QUIET_DB = -40;  // utterances whose highest value is lower, silence above all, are drawn as against this
-const FADE_S = 0.01;  // between two versions: no click
 const number = new Map(data.ids.map((id, place) => [id, place]));
 const get = id => document.getElementById(id);
 
@@ -174,83 +172,9 @@ function paint(canvas, {frames, values}, highest) {
   context.putImageData(image, 0, 0);
 }
 
-// --- Players in step -------------------------------------------------------------------------------------------------------------------
+// --- Browser of utterances --------------------------------------------------------------------------------------------------------------
 
-class Player {
-  constructor() {
-    this.context = null;  // made at the first click: before it, a browser lets nothing sound
-    this.buffers = new Map();
-    this.sources = new Map();
-    this.version = null;
-    this.offset = 0;
-    this.playing = false;
-  }
-
-  static async decode(audio) {
-    const decoder = new OfflineAudioContext(1, 1, RATE);
-    const decoded = await Promise.all(Object.entries(audio).map(async ([name, text]) => {
-      const bytes = Uint8Array.from(atob(text), letter => letter.charCodeAt(0));
-      return [name, await decoder.decodeAudioData(bytes.buffer)];
-    }));
-    return new Map(decoded);
-  }
-
-  get duration() {
-    return Math.min(...[...this.buffers.values()].map(buffer => buffer.duration));
-  }
-
-  get position() {
-    return this.playing ? Math.min(Math.max(this.context.currentTime - this.startedAt, 0), this.duration) : this.offset;
-  }
-
-  async play() {
-    this.context ??= new AudioContext({sampleRate: RATE});
-    this.master ??= this.context.createGain();
-    this.master.connect(this.context.destination);
-    await this.context.resume();
-    if (this.playing || !this.buffers.size) return;  // another click, or another utterance, came meanwhile
-    if (this.offset >= this.duration - 0.02) this.offset = 0;
-    const start = this.context.currentTime + 0.03;
-    this.startedAt = start - this.offset;
-    for (const [name, buffer] of this.buffers) {  // all at once: a switch is a change of gains
-      const source = new AudioBufferSourceNode(this.context, {buffer}), gain = new GainNode(this.context, {gain: +(name === this.version)});
-      source.connect(gain).connect(this.master);
-      source.start(start, this.offset);
-      this.sources.set(name, {source, gain});
-    }
-    this.playing = true;
-  }
-
-  empty() {
-    this.stop();
-    this.offset = 0;
-    this.buffers = new Map();
-  }
-
-  stop() {
-    this.offset = this.position;
-    this.playing = false;
-    for (const {source, gain} of this.sources.values()) {
-      source.stop();
-      gain.disconnect();
-    }
-    this.sources.clear();
-  }
-
-  choose(version) {
-    this.version = version;
-    for (const [name, {gain}] of this.sources) {
-      gain.gain.setTargetAtTime(+(name === version), this.context.currentTime, FADE_S / 3);
-    }
-  }
-
-  async seek(seconds) {
-    const playing = this.playing;
-    this.stop();
-    this.offset = Math.min(Math.max(seconds, 0), this.duration);
-    if (playing) await this.play();
-  }
-}
+const bytes = base64 => Uint8Array.from(atob(base64), letter => letter.charCodeAt(0)).buffer;
 
 class Browser {
   constructor(items) {
@@ -332,7 +256,7 @@ class Browser {
     this.scores(item);
     let buffers;
     try {
-      buffers = await Player.decode(item.audio);
+      buffers = await Player.decode(Object.fromEntries(Object.entries(item.audio).map(([name, text]) => [name, bytes(text)])));
     } catch (error) {
       if (this.current !== id) return;
       get("failure").textContent = `This browser does not decode Ogg Opus (${error.message}); Chromium, Firefox and Safari 18.4 do.`;
@@ -434,6 +358,13 @@ let browser = null;
 if (data.heard.length) browser = new Browser(data.heard); else get("listen").hidden = true;
 window.report = {browser, data};
 if (data.history) historyChart();
+if (data.listening) {
+  get("listening-test").hidden = false;
+  get("listening-about").textContent = data.listening.about;
+  get("listening-table").replaceChildren(
+    element("thead", {}, element("tr", {}, ...data.listening.headers.map(textContent => element("th", {scope: "col", textContent})))),
+    element("tbody", {}, ...data.listening.rows.map(row => element("tr", {}, ...row.map(textContent => element("td", {textContent}))))));
+}
 if (Object.keys(data.judges).length) {
   get("judges").hidden = false;
   options(get("judge"), Object.keys(data.judges).map(judge => [judge, judge]));
