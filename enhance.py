@@ -23,6 +23,7 @@ DESCRIPTION = """Enhance noisy speech: files or whole folders, any sample rate, 
   python enhance.py a.flac b.wav --out enhanced/        several files
   arecord -t raw -f S16_LE -r 16000 | python enhance.py --live pipe | aplay -t raw -f S16_LE -r 16000
                                                         while it comes in, by a causal network
+  python enhance.py --live devices --look-ahead 0.25    while it comes in, by any network, half a second late
 
 The output has the input's sample rate, channels and length, sample for sample; the suffix of the output names its format.
 The enhancer works at 16 kHz: content above 8 kHz is dropped. Where the output would clip, the whole file is scaled by one gain.
@@ -36,18 +37,24 @@ def main(argv=None):
                         help="a file for one input file, else a folder; what it holds under the same names is replaced")
     parser.add_argument("--enhancer", metavar="NAME|RUN",
                         help="a shipped model, a run folder of train.py or finetune.py, or wiener: the classical filter; where not given, "
-                             f"{DEFAULT_ENHANCER}, with --live {LIVE_ENHANCER}")
+                             f"{DEFAULT_ENHANCER}, with --live and no --look-ahead {LIVE_ENHANCER}")
     parser.add_argument("--piece", type=float, default=streaming.PIECE_S, metavar="SECONDS",
                         help="files longer than two pieces are enhanced piece by piece; shorter pieces take less memory")
     parser.add_argument("--dry", type=cli.fraction, default=0.0, metavar="SHARE",
                         help="mix this share of the noisy speech back in, 0 to 1: less is taken away, of noise and of speech")
     parser.add_argument("--live", choices=("pipe", "devices"),
                         help="enhance while it comes in: pipe: raw 16-bit mono of 16 kHz from standard input to standard output; devices: "
-                             "from microphone to loudspeaker (pip install sounddevice); the enhancer must be causal, as lstm is")
+                             "from microphone to loudspeaker (pip install sounddevice); the enhancer must be causal, as lstm is, or see "
+                             "--look-ahead")
+    parser.add_argument("--look-ahead", type=cli.from_zero, metavar="SECONDS",
+                        help="with --live: any enhancer, in buffers of 4 s of past, a block of 0.25 s and this look-ahead, such as 0.25: "
+                             "better, block and look-ahead later")
     args = parser.parse_args(argv)
-    args.enhancer = args.enhancer or (LIVE_ENHANCER if args.live else DEFAULT_ENHANCER)
+    args.enhancer = args.enhancer or (LIVE_ENHANCER if args.live and args.look_ahead is None else DEFAULT_ENHANCER)
     if args.live:
         return enhance_live(parser, args)
+    if args.look_ahead is not None:
+        parser.error("--look-ahead is for --live: a file is heard as a whole")
     if not args.inputs or args.out is None:
         parser.error("files to enhance and --out are expected, or --live")
     streaming.check_pieces(args.piece)
@@ -80,15 +87,20 @@ def enhance_live(parser, args):
     """Enhance standard input, or the microphone."""
     if args.inputs or args.out is not None:
         parser.error("--live takes no files and no --out: it reads standard input or the microphone")
-    if args.dry:
-        parser.error("--dry is for files; with --live it is not there yet")
+    if args.dry and args.look_ahead is None:
+        parser.error("--dry is for files, and for --live with --look-ahead")
     if args.live == "pipe" and sys.stdin is None:
         raise UserError("--live pipe: standard input is closed; raw 16-bit audio is expected there")
+    from se_keras.enhancers.buffered import BufferedEnhancer
     from se_keras.enhancers.live import StreamingEnhancer
     from se_keras.recipes import live
 
-    stream = StreamingEnhancer(load_system(args.enhancer))
-    print(f"live by {args.enhancer}: latency {1000 * stream.latency_s:.0f} ms and the blocks' own; Ctrl-C ends it", file=sys.stderr)
+    system = load_system(args.enhancer)
+    if args.look_ahead is None:
+        stream = StreamingEnhancer(system)
+    else:
+        stream = BufferedEnhancer(Mixed(system, args.dry) if args.dry else system, look_ahead_s=args.look_ahead)
+    print(f"live by {args.enhancer}: latency {1000 * stream.latency_s:.0f} ms and the device's own; Ctrl-C ends it", file=sys.stderr)
     try:
         report = live.devices(stream) if args.live == "devices" else live.pipe(stream, sys.stdin.buffer, sys.stdout.buffer)
     except KeyboardInterrupt:

@@ -17,7 +17,8 @@ __version__ = "0.1.0"
 
 _HOMES = {"build": "models", "load": "pretrained", "load_weights": "pretrained", "load_quality_net": "pretrained",
           "load_reference": "reference", "load_system": "pretrained", "MaskEnhancer": "enhancers.magnitude_mask", "mix": "signals.mixing",
-          "StreamingEnhancer": "enhancers.live", "Stft": "signals.stft", "istft": "signals.stft", "UserError": "errors"}
+          "StreamingEnhancer": "enhancers.live", "BufferedEnhancer": "enhancers.buffered", "Stft": "signals.stft", "istft": "signals.stft",
+          "UserError": "errors"}
 _MODULES = {"audio": "signals.audio", "mixing": "signals.mixing", "stft": "signals.stft", "manifest": "mixtures.manifest",
             "diet": "judges.diet", "surrogate": "judges.surrogate", "targets": "judges.targets", "scores": "scoring.scores",
             **{name: name for name in ("corpora", "enhancers", "hearing", "judges", "losses", "metrics", "mixtures", "models", "pretrained",

@@ -28,7 +28,8 @@ class StreamingEnhancer:
         network = getattr(enhancer, "network", None)  # wiener has none
         if network is None or not lstm.streams(network):
             raise UserError(f"{enhancer.name} hears the whole recording before its first output, so it cannot stream; the causal network "
-                            "is lstm (python train.py enhancer --preset lstm)")
+                            "is lstm (python train.py enhancer --preset lstm). Any other enhances in buffers, half a second late: "
+                            "--look-ahead 0.25, in Python BufferedEnhancer")
         self.config = enhancer.config
         plain = Stft(self.config.n_fft, self.config.hop_length, self.config.window)
         if self.config != plain:

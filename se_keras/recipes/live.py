@@ -37,7 +37,7 @@ def pipe(stream, source, sink):
     """Enhance raw audio until it ends: 16-bit little-endian integers, mono, 16 kHz, in and out, as many samples out as in.
 
     Args:
-        stream: `enhancers.live.StreamingEnhancer`.
+        stream: `enhancers.live.StreamingEnhancer` or `enhancers.buffered.BufferedEnhancer`.
         source, sink: binary files; each block is written as soon as it is finished.
 
     Returns:
@@ -72,7 +72,7 @@ def devices(stream, wait=None):
     """Enhance what the default microphone hears, to the default loudspeaker, until Ctrl-C.
 
     Args:
-        stream: `enhancers.live.StreamingEnhancer`.
+        stream: as `pipe`. One with a `block` is fed blocks of that size, and what it makes of one must be ready before the next comes.
         wait: a function that returns when it is to end; None to wait for Ctrl-C, or for the device to stop.
 
     Returns:
@@ -84,10 +84,11 @@ def devices(stream, wait=None):
     try:
         import sounddevice
     except (ImportError, OSError) as error:  # OSError: PortAudio is missing
-        raise UserError(f"--live devices needs sounddevice ({error}); pip install sounddevice, on Debian: apt install libportaudio2; or "
-                        "use --live pipe") from None
+        raise UserError(f"--live devices needs sounddevice ({error}); pip install sounddevice (the extra live), on Debian: apt install "
+                        "libportaudio2; or use --live pipe") from None
     report = Report()
-    ahead = stream.config.n_fft + max(stream.config.hop_length, BLOCK)  # by so much the output may lag
+    block = getattr(stream, "block", BLOCK)
+    ahead = stream.lag if hasattr(stream, "lag") else stream.config.n_fft + max(stream.config.hop_length, block)  # the output may lag so
     ready = np.zeros(ahead, np.float32)  # what is to be heard next: at first, silence
 
     failure = []
@@ -106,7 +107,7 @@ def devices(stream, wait=None):
 
     ended = threading.Event()
     try:
-        with sounddevice.Stream(samplerate=SAMPLE_RATE, blocksize=BLOCK, channels=1, dtype="float32", callback=callback,
+        with sounddevice.Stream(samplerate=SAMPLE_RATE, blocksize=block, channels=1, dtype="float32", callback=callback,
                                 finished_callback=ended.set):
             (wait or ended.wait)()
     except KeyboardInterrupt:

@@ -49,7 +49,8 @@ def test_blocks_of_any_size_make_the_whole(sizes, samples):
 
 
 @pytest.mark.parametrize(("config", "arguments"), [
-    (SHORT, {}), (Stft(512, 128, "hann"), {}), (Stft(), {"sigmoid": "learnable", "mask_floor": 0.05, "memory_frames": None, "dropout": 0.1})],
+    (SHORT, {}), (Stft(512, 128, "hann"), {}),
+    (Stft(), {"sigmoid": "learnable", "mask_floor": 0.05, "memory_frames": None, "dropout": 0.1})],
     ids=["16 ms", "hop of a quarter", "another head"])
 def test_other_transforms_and_heads(config, arguments):
     wave = speech_like(0.3, 5)
