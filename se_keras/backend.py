@@ -53,10 +53,26 @@ def load():
             os.close(terminal)
 
 
+_portable = False  # within `portable`
+
+
+@contextlib.contextmanager
+def portable():
+    """While the block lasts, layers are traced as Keras has them, not by what is faster on a CPU: converters know Keras's operations."""
+    global _portable
+    before, _portable = _portable, True
+    try:
+        yield
+    finally:
+        _portable = before
+
+
 def on_cpu():
     """Whether Keras computes on a CPU: there, some layers go another way than on an accelerator; on PyTorch they never do."""
     import keras
 
+    if _portable:
+        return False
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 

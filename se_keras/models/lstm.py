@@ -152,7 +152,8 @@ class RunningNormalization(keras.layers.Layer):
         frames, values = ops.shape(x)[1], x.shape[-1]
         decay = 1.0 if self.memory_frames is None else math.exp(-1 / self.memory_frames)
         age = np.subtract.outer(np.arange(BLOCK), np.arange(BLOCK))
-        blocks = ops.reshape(ops.pad(x, [[0, 0], [0, -frames % BLOCK], [0, 0]]), (ops.shape(x)[0], -1, BLOCK, values))
+        missing = (BLOCK - frames % BLOCK) % BLOCK  # of a number above 0: tf2onnx gets -n % m wrong
+        blocks = ops.reshape(ops.pad(x, [[0, 0], [0, missing], [0, 0]]), (ops.shape(x)[0], -1, BLOCK, values))
         within = ops.matmul(np.where(age >= 0, decay ** np.maximum(age, 0), 0).astype(np.float32), blocks)
         number = ops.arange(ops.shape(blocks)[1])
         blocks_ago = ops.expand_dims(number, 1) - 1 - number  # of the block that ends before this one: 0

@@ -96,7 +96,8 @@ class CutPieces(keras.layers.Layer):
         self.frames = frames
 
     def call(self, x):
-        padded = ops.pad(x, [[0, 0], [0, -ops.shape(x)[1] % self.frames]] + [[0, 0]] * (len(x.shape) - 2))
+        missing = (self.frames - ops.shape(x)[1] % self.frames) % self.frames  # of a number above 0: converters get -n % m wrong
+        padded = ops.pad(x, [[0, 0], [0, missing]] + [[0, 0]] * (len(x.shape) - 2))
         return ops.reshape(padded, (-1, self.frames, *x.shape[2:]))
 
     def compute_output_spec(self, x):

@@ -41,7 +41,8 @@ class Frozen(keras.layers.Layer):
         return cls(**{**config, "network": keras.saving.deserialize_keras_object(config["network"])})
 
 
-def _stft_of(config):
+def stft_of(config):
+    """The `Stft` of a layer's argument: one, its config, or None for the default."""
     return Stft(**config) if isinstance(config, dict) else config or Stft()
 
 
@@ -58,7 +59,7 @@ class Waveform(keras.layers.Layer):
 
     def __init__(self, config=None, **kwargs):
         super().__init__(**kwargs)
-        self.stft = _stft_of(config)
+        self.stft = stft_of(config)
 
     def call(self, spectrum, frame_mask):
         samples = self.stft.samples(ops.shape(spectrum)[1])
@@ -88,7 +89,7 @@ class SampleMask(keras.layers.Layer):
 
     def __init__(self, config=None, **kwargs):
         super().__init__(**kwargs)
-        self.stft = _stft_of(config)
+        self.stft = stft_of(config)
 
     def call(self, frame_mask, wave):
         return _own_samples(frame_mask, ops.shape(wave)[1], self.stft)
@@ -115,7 +116,7 @@ class WaveMagnitude(keras.layers.Layer):
     def __init__(self, config=None, unit_peak=False, **kwargs):
         super().__init__(**kwargs)
         self.unit_peak = unit_peak
-        self.stft = _stft_of(config)
+        self.stft = stft_of(config)
 
     def call(self, wave):
         if self.unit_peak:
@@ -142,7 +143,7 @@ class FrameMask(keras.layers.Layer):
 
     def __init__(self, config=None, other=None, **kwargs):
         super().__init__(**kwargs)
-        self.stft, self.other = _stft_of(config), _stft_of(other)
+        self.stft, self.other = stft_of(config), stft_of(other)
 
     def call(self, frame_mask, magnitude):
         frames = ops.sum(ops.cast(frame_mask, "int32"), axis=1, keepdims=True)
@@ -174,7 +175,7 @@ class StageTarget(keras.layers.Layer):
 
     def __init__(self, config=None, snr_db=0.0, **kwargs):
         super().__init__(**kwargs)
-        self.stft, self.snr_db = _stft_of(config), snr_db
+        self.stft, self.snr_db = stft_of(config), snr_db
         self.wave = Waveform(self.stft, name="wave")
 
     def call(self, clean, noisy, frame_mask):

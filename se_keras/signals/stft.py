@@ -82,9 +82,9 @@ class Stft:
 
     def frames(self, samples):
         """Frames of a signal of `samples` samples."""
-        if self.center:
-            return 1 + (samples // self.hop_length if self.tail == "cut" else -(-samples // self.hop_length))
-        return -(-(samples + self.padding) // self.hop_length)
+        if not self.center:
+            return (samples + self.padding + self.hop_length - 1) // self.hop_length
+        return 1 + (samples if self.tail == "cut" else samples + self.hop_length - 1) // self.hop_length
 
     def samples(self, frames):
         """Samples of a signal of `frames` frames that all come back: (frames - 1) * hop_length of centred ones."""
@@ -143,8 +143,12 @@ class Stft:
 
 
 @functools.lru_cache
-def _least_squares(config):
-    """Real and imaginary part of a frame's spectrum -> its samples, float32 `(2 * bins, n_fft)`: the pseudo-inverse on the window's support."""
+def inverse_matrix(config):
+    """Real, then imaginary part of a frame's spectrum -> its samples, float32 `(2 * bins, n_fft)`: the inverse DFT, or by
+    "least_squares" the pseudo-inverse on the window's support."""
+    if config.inverse == "dft":
+        unit = np.eye(config.bins)
+        return np.concatenate([np.fft.irfft(unit, config.n_fft), np.fft.irfft(1j * unit, config.n_fft)]).astype(np.float32)
     support = _support(config)
     rows = np.fft.rfft(np.eye(config.n_fft)[support])
     inverse = np.zeros((2 * config.bins, config.n_fft))
@@ -201,7 +205,7 @@ def istft(spectrum, samples, config=Stft()):
     """float32 `(..., frames, bins, 2)` -> float32 `(..., samples)`: weighted overlap-add, exact for an unchanged spectrum."""
     spectrum = np.ascontiguousarray(spectrum, np.float32)
     if config.inverse == "least_squares":
-        framed = np.concatenate([spectrum[..., 0], spectrum[..., 1]], axis=-1) @ _least_squares(config)
+        framed = np.concatenate([spectrum[..., 0], spectrum[..., 1]], axis=-1) @ inverse_matrix(config)
     else:
         framed = scipy.fft.irfft(spectrum.view(np.complex64)[..., 0], config.n_fft, axis=-1)
     framed = framed * framed_window(config)
@@ -252,7 +256,7 @@ def istft_ops(spectrum, samples, config=Stft()):
 
     window, start = framed_window(config), config.padding
     if config.inverse == "least_squares":
-        framed = ops.matmul(ops.concatenate([spectrum[..., 0], spectrum[..., 1]], axis=-1), _least_squares(config))
+        framed = ops.matmul(ops.concatenate([spectrum[..., 0], spectrum[..., 1]], axis=-1), inverse_matrix(config))
     else:
         framed = ops.irfft((spectrum[..., 0], spectrum[..., 1]), config.n_fft)
     framed = framed * window
@@ -261,13 +265,13 @@ def istft_ops(spectrum, samples, config=Stft()):
         of_frames = config.samples(ops.shape(spectrum)[1])
         fewer = min if isinstance(samples, int) and isinstance(of_frames, int) else ops.minimum  # JAX cuts at Python's numbers alone
         known = fewer(samples, of_frames)
-    wave = _overlap_add(framed, config.hop_length)[:, start:start + known]
-    weight = _overlap_add(ops.ones_like(framed[:1, :, :1]) * (window ** 2), config.hop_length)[:, start:start + known]
+    wave = overlap_add(framed, config.hop_length)[:, start:start + known]
+    weight = overlap_add(ops.ones_like(framed[:1, :, :1]) * (window ** 2), config.hop_length)[:, start:start + known]
     wave = wave / weight  # what is cut off may have weight 0, and no gradient
     return ops.pad(wave, [[0, 0], [0, samples - known]]) if config.tail == "cut" else wave
 
 
-def _overlap_add(framed, hop):
+def overlap_add(framed, hop):
     """`(batch, frames, n_fft)` -> `(batch, samples)`, zeros behind the last frame up to a whole number of hops."""
     from keras import ops
 

@@ -1,0 +1,231 @@
+"""A form of a model (`forms.Form`) as a file of another runtime, and that file run: the same calls for every format.
+
+ONNX goes through tf2onnx. LiteRT and ONNX are made of the model with its weights as constants: a LiteRT file with variables has lost them
+when it runs. What each converter gets wrong is caught by running the file (`checking`).
+"""
+
+import contextlib
+import importlib.util
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from se_keras import backend, files
+from se_keras.errors import UserError, check_choice
+
+SUFFIXES = {"onnx": ".onnx", "litert": ".tflite", "keras": ".keras", "saved-model": ""}  # a SavedModel is a folder
+NEEDS = {"onnx": ("onnx", "tf2onnx", "onnxruntime"), "litert": ("ai_edge_litert",)}
+WEIGHTS = {"onnx": ("float32", "int8"), "litert": ("float32", "float16", "int8"), "keras": ("float32",), "saved-model": ("float32",)}
+OPSET = 18
+
+
+def check(name, weights="float32"):
+    """See, before any work, that a format can be made here.
+
+    Raises:
+        UserError: an unknown format or kind of weights; packages that are not installed; another backend than TensorFlow.
+    """
+    check_choice("format", name, SUFFIXES)
+    if weights not in WEIGHTS[name]:
+        raise UserError(f"--weights {weights}: {name} takes {', '.join(WEIGHTS[name])}")
+    missing = [package for package in NEEDS.get(name, ()) if importlib.util.find_spec(package) is None]
+    if missing:
+        raise UserError(f"--format {name} needs {', '.join(missing)}: pip install {' '.join(missing).replace('_', '-')} "
+                        "(requirements-extras.txt has the tested versions)")
+    backend.load()
+    import keras
+
+    if name != "keras" and keras.backend.backend() != "tensorflow":
+        raise UserError(f"--format {name} is made by TensorFlow, and KERAS_BACKEND is {keras.backend.backend()}; leave it out")
+
+
+def write(form, path, name, weights="float32"):
+    """Write a form, whole or not at all.
+
+    Args:
+        form: `forms.Form`.
+        path: of the file, or of the folder of a SavedModel.
+        name: format, a key of `SUFFIXES`.
+        weights: "float32"; "float16" halves the file, and it computes in float32; "int8" quarters it, and matrix products are of int8 with
+            a scale for each call.
+
+    Raises:
+        UserError: as `check`; or a converter that fails, with what it says.
+    """
+    check(name, weights)
+    path = Path(path)
+    if path.is_dir() != (name == "saved-model") and path.exists():
+        raise UserError(f"{path}: there is a {'folder' if path.is_dir() else 'file'} of this name, which is not replaced; remove it, or name "
+                        "another --out")
+    made = {"onnx": _onnx, "litert": _litert, "keras": _keras, "saved-model": _saved_model}[name]
+    with backend.portable(), _quiet():
+        try:
+            content = made(form.model, weights)
+        except Exception as error:  # whatever a converter makes of a network
+            raise UserError(f"{form.model.name} cannot be converted to {name}: {str(error).strip().splitlines()[0]}") from error
+    if callable(content):
+        _replace_folder(path, content)
+    else:
+        with files.replacing(path) as temporary:
+            temporary.write_bytes(content)
+    return path
+
+
+def run(path, name, form_kind="wave"):
+    """The file as a function, {input name: float32 array} -> {output name: array}, run by its own runtime on one thread.
+
+    Args:
+        path: of `write`.
+        name: its format.
+        form_kind: the form in it; the inputs of a wave may have another length at each call.
+    """
+    check(name)
+    return {"onnx": _run_onnx, "litert": _run_litert, "keras": _run_keras, "saved-model": _run_saved_model}[name](Path(path))
+
+
+# --- ONNX ------------------------------------------------------------------------------------------------------------------------
+
+
+def _onnx(model, weights):
+    import tf2onnx
+
+    function = _function(model)
+    proto, _ = tf2onnx.convert.from_function(function, function.input_signature, opset=OPSET)
+    if weights == "float32":
+        return proto.SerializeToString()
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with tempfile.TemporaryDirectory() as folder:
+        quantize_dynamic(proto, Path(folder) / "int8.onnx", weight_type=QuantType.QInt8, extra_options={"EnableSubgraph": True})
+        return (Path(folder) / "int8.onnx").read_bytes()
+
+
+def _run_onnx(path):
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return lambda given: dict(zip(names, session.run(names, given), strict=True))
+
+
+# --- LiteRT ----------------------------------------------------------------------------------------------------------------------
+
+
+def _litert(model, weights):
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    frozen = convert_variables_to_constants_v2(_function(model).get_concrete_function())
+    names = sorted(_names(model)[1])  # the order in which a dict is flattened
+    module = tf.Module()
+    module.run = tf.function(lambda *given: dict(zip(names, frozen(*given), strict=True)), input_signature=_signature(model))
+    with tempfile.TemporaryDirectory() as folder:  # a SavedModel has names, and after freezing no variables
+        tf.saved_model.save(module, folder, signatures=module.run)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        if weights != "float32":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if weights == "float16":
+            converter.target_spec.supported_types = [tf.float16]
+        return converter.convert()
+
+
+def _run_litert(path):
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(path), num_threads=1)
+    places = interpreter.get_signature_list()["serving_default"]
+    details = {each["index"]: each for each in interpreter.get_input_details()}
+    runner = interpreter.get_signature_runner("serving_default")
+    return lambda given: runner(**given)
+
+
+# --- Keras, SavedModel -----------------------------------------------------------------------------------------------------------
+
+
+def _keras(model, weights):
+    with tempfile.TemporaryDirectory() as folder:
+        model.save(Path(folder) / "model.keras")
+        return (Path(folder) / "model.keras").read_bytes()
+
+
+def _run_keras(path):
+    import keras
+
+    model = keras.models.load_model(path, compile=False)
+    return lambda given: {name: np.asarray(value) for name, value in _named(model, model(given)).items()}
+
+
+def _saved_model(model, weights):
+    import tensorflow as tf
+
+    module = tf.Module()
+    module.model, module.run = model, _function(model)
+    return lambda folder: tf.saved_model.save(module, str(folder), signatures=module.run)
+
+
+def _run_saved_model(path):
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(str(path))
+    run = loaded.signatures["serving_default"]
+    return lambda given: {name: value.numpy() for name, value in run(**{k: tf.constant(v) for k, v in given.items()}, ).items() if loaded}
+
+
+# --- what they share -------------------------------------------------------------------------------------------------------------
+
+
+def _names(model):
+    """Names of the model's inputs, and of its outputs."""
+    outputs = list(model.output) if isinstance(model.output, dict) else ["output"] if len(model.outputs) == 1 else [
+        f"output_{number}" for number in range(len(model.outputs))]
+    return [tensor.name for tensor in model.inputs], outputs
+
+
+def _named(model, outputs):
+    values = outputs if isinstance(outputs, dict) else dict(zip(_names(model)[1], outputs if isinstance(outputs, list | tuple) else [outputs],
+                                                                strict=True))
+    return values
+
+
+def _signature(model):
+    import tensorflow as tf
+
+    return [tf.TensorSpec(tensor.shape, tensor.dtype, tensor.name) for tensor in model.inputs]
+
+
+def _function(model):
+    """The model as a tf.function of its inputs, in their order, that gives a dict of its outputs."""
+    import tensorflow as tf
+
+    names, _ = _names(model)
+
+    def call(*given):
+        inputs = dict(zip(names, given, strict=True)) if isinstance(model.input, dict) else list(given)
+        return _named(model, model(inputs, training=False))
+
+    return tf.function(call, input_signature=_signature(model))
+
+
+def _replace_folder(path, write):
+    """`write` a folder beside `path`, then put it in its place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        write(temporary)
+        shutil.rmtree(path, ignore_errors=True)
+        os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Converters' remarks off the terminal: they are written to the file descriptors, by C++ code too."""
+    yield

@@ -1,0 +1,43 @@
+"""Keras knows this package's layers once both are imported, in either order: a saved model loads with `import se_keras` alone."""
+
+import importlib
+import importlib.abc
+import importlib.util
+import pkgutil
+import sys
+
+
+class _AfterKeras(importlib.abc.MetaPathFinder):
+    """Registers the layers when Keras is imported later: `import se_keras` itself stays free of it."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name != "keras":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.loader is None:
+            return spec
+        run = spec.loader.exec_module
+
+        def run_and_register(module):
+            run(module)
+            if not any(name.startswith("se_keras.models.") for name in sys.modules):  # else one of them is half imported: it asked for Keras
+                register()
+
+        spec.loader.exec_module = run_and_register
+        return spec
+
+
+def register():
+    """Import every module of `models`: each registers its own layers."""
+    models = importlib.import_module("se_keras.models")
+    for module in pkgutil.iter_modules(models.__path__):
+        importlib.import_module(f"{models.__name__}.{module.name}")
+
+
+def when_keras_is_there():
+    """`register` now where Keras is imported, else as soon as it is."""
+    if "keras" in sys.modules:
+        register()
+    else:
+        sys.meta_path.insert(0, _AfterKeras())
