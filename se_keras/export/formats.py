@@ -20,6 +20,7 @@ SUFFIXES = {"onnx": ".onnx", "litert": ".tflite", "keras": ".keras", "saved-mode
 NEEDS = {"onnx": ("onnx", "tf2onnx", "onnxruntime"), "litert": ("ai_edge_litert",)}
 WEIGHTS = {"onnx": ("float32", "int8"), "litert": ("float32", "float16", "int8"), "keras": ("float32",), "saved-model": ("float32",)}
 OPSET = 18
+OF_THE_SIGNAL = ("/stft", "/istft", "/spectrum", "/frame", "/running")  # layers that stay float32 beside int8 weights: 8 bits are too few
 
 
 def check(name, weights="float32"):
@@ -98,8 +99,10 @@ def _onnx(model, weights):
         return proto.SerializeToString()
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
+    kept = [node.name for node in proto.graph.node if any(part in node.name for part in OF_THE_SIGNAL)]
     with tempfile.TemporaryDirectory() as folder:
-        quantize_dynamic(proto, Path(folder) / "int8.onnx", weight_type=QuantType.QInt8, extra_options={"EnableSubgraph": True})
+        quantize_dynamic(proto, Path(folder) / "int8.onnx", per_channel=True, weight_type=QuantType.QInt8, nodes_to_exclude=kept,
+                         extra_options={"EnableSubgraph": True})
         return (Path(folder) / "int8.onnx").read_bytes()
 
 

@@ -110,7 +110,6 @@ def _step(enhancer):
     from keras import ops
 
     from se_keras.models import lstm
-    from se_keras.models.layers import SpectrumMagnitude
     from se_keras.models.wave_layers import FrameSpectrum, SpectrumFrame
 
     network, config = enhancer.network, enhancer.config
@@ -125,8 +124,9 @@ def _step(enhancer):
     states = [keras.Input(tensor.shape[1:], batch_size=1, name=tensor.name) for tensor in cell.inputs[1:]]
 
     spectrum = FrameSpectrum(config, name="spectrum")(ops.concatenate([before, block], axis=-1))
-    mask, *after = cell([SpectrumMagnitude(name="noisy_magnitude")(spectrum), *states])
-    frame = SpectrumFrame(config, name="frame")(spectrum * ops.expand_dims(mask, -1))
+    magnitude = ops.sqrt(ops.sum(ops.square(ops.reshape(spectrum, (1, 2, config.bins))), axis=1, keepdims=True))
+    mask, *after = cell([magnitude, *states])
+    frame = SpectrumFrame(config, name="frame")(spectrum * ops.concatenate([mask[:, 0], mask[:, 0]], axis=-1))
     window = framed_window(config) ** 2
     enhanced = (overlap + frame[:, :hop]) / (window[:hop] + window[hop:])  # every sample of a recording lies in two frames
     outputs = {"enhanced": enhanced, "next_before": block, "next_overlap": frame[:, hop:],

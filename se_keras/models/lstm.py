@@ -72,7 +72,7 @@ def step(network):
     magnitude = keras.Input((1, bins), batch_size=1, name="magnitude")
     statistics = keras.Input((2 + 2 * bins,), batch_size=1, name="statistics")
     states = [keras.Input((cell.units,), batch_size=1, name=f"{kind}_{number}") for number, cell in enumerate(cells, 1) for kind in "hc"]
-    x, after = AdvanceStatistics(running, name="advance")(magnitude, statistics)
+    x, after = AdvanceStatistics(running, name="running")(magnitude, statistics)
     outputs = [after]
     x = x[:, 0]
     for number, cell in enumerate(cells):

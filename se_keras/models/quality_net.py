@@ -170,9 +170,9 @@ class Residual(keras.layers.Layer):
         return base_shape
 
 
-def _at_least_zero(count):
-    """max(count, 0); a Python integer stays one, which is what a backend with static shapes wants for a padding."""
-    return max(count, 0) if isinstance(count, int) else ops.maximum(count, 0)
+def _larger(count, least):
+    """max(count, least); of a Python integer a Python integer, which is what a backend with static shapes wants."""
+    return max(count, least) if isinstance(count, int) else ops.maximum(count, least)
 
 
 @register
@@ -184,8 +184,8 @@ class PadToField(keras.layers.Layer):
         self.frames = frames
 
     def call(self, x):
-        missing = _at_least_zero(self.frames - ops.shape(x)[1])
-        return ops.pad(x, [[0, 0], [0, missing]] + [[0, 0]] * (len(x.shape) - 2))
+        padded = ops.pad(x, [[0, 0], [0, self.frames - 1]] + [[0, 0]] * (len(x.shape) - 2))  # by a constant: LiteRT knows the shape then
+        return padded[:, :_larger(ops.shape(x)[1], self.frames)]
 
     def compute_output_shape(self, shape):
         return (shape[0], None, *shape[2:])
@@ -203,7 +203,7 @@ class ShortenMask(keras.layers.Layer):
         self.shorter_by = shorter_by
 
     def call(self, frame_mask):
-        missing = _at_least_zero(self.shorter_by + 1 - ops.shape(frame_mask)[1])
+        missing = _larger(self.shorter_by + 1 - ops.shape(frame_mask)[1], 0)
         mask = ops.pad(frame_mask, [[0, 0], [0, missing]])[:, self.shorter_by:]
         first = ops.arange(ops.shape(mask)[1]) == 0
         return ops.logical_or(mask, first)

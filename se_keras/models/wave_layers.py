@@ -98,9 +98,8 @@ class EveryFrameIsSpeech(keras.layers.Layer):
         return keras.KerasTensor(spectrum.shape[:2], dtype="bool")
 
 
-@register
-class FrameSpectrum(keras.layers.Layer):
-    """The windowed spectrum of one frame: float32 `(batch, n_fft)` -> `(batch, 1, bins, 2)`.
+class _Matrix(keras.layers.Layer):
+    """A product with a matrix that an STFT gives: float32 `(batch, values)` -> `(batch, other values)`.
 
     Args:
         config: STFT parameters, or their config.
@@ -110,37 +109,28 @@ class FrameSpectrum(keras.layers.Layer):
         super().__init__(**kwargs)
         self.stft = stft_of(config)
 
-    def call(self, frame):
-        parts = ops.matmul(frame, transform(self.stft))
-        return ops.expand_dims(ops.stack(ops.split(parts, 2, axis=-1), axis=-1), 1)
+    def call(self, x):
+        return ops.matmul(x, self._matrix(self.stft))
 
     def compute_output_shape(self, shape):
-        return (shape[0], 1, self.stft.bins, 2)
+        return (shape[0], self._matrix(self.stft).shape[1])
 
     def get_config(self):
         return {**super().get_config(), "config": self.stft.to_config()}
 
 
 @register
-class SpectrumFrame(keras.layers.Layer):
-    """A frame of a spectrum, windowed for the overlap-add: float32 `(batch, 1, bins, 2)` -> `(batch, n_fft)`.
+class FrameSpectrum(_Matrix):
+    """`transform` of one frame: its samples, float32 `(batch, n_fft)`, -> real, then imaginary part, `(batch, 2 * bins)`."""
 
-    Args:
-        config: STFT parameters, or their config.
-    """
+    _matrix = staticmethod(transform)
 
-    def __init__(self, config=None, **kwargs):
-        super().__init__(**kwargs)
-        self.stft = stft_of(config)
 
-    def call(self, spectrum):
-        return ops.matmul(ops.concatenate(ops.unstack(spectrum[:, 0], axis=-1), axis=-1), inverse(self.stft))
+@register
+class SpectrumFrame(_Matrix):
+    """`inverse` of one frame: real, then imaginary part, float32 `(batch, 2 * bins)`, -> its windowed samples, `(batch, n_fft)`."""
 
-    def compute_output_shape(self, shape):
-        return (shape[0], self.stft.n_fft)
-
-    def get_config(self):
-        return {**super().get_config(), "config": self.stft.to_config()}
+    _matrix = staticmethod(inverse)
 
 
 @register
