@@ -13,6 +13,7 @@ from se_keras import cli
 from se_keras.enhancers.base import Mixed
 from se_keras.errors import UserError
 from se_keras.pretrained import DEFAULT_ENHANCER, load_system
+from se_keras.recipes import comparing
 from se_keras.signals import streaming
 
 LIVE_ENHANCER = "lstm-ears"  # the shipped one that is causal
@@ -21,6 +22,8 @@ DESCRIPTION = """Enhance noisy speech: files or whole folders, any sample rate, 
   python enhance.py noisy.wav --out enhanced.wav        one file
   python enhance.py recordings/ --out enhanced/         a folder, subfolders kept
   python enhance.py a.flac b.wav --out enhanced/        several files
+  python enhance.py noisy.wav --out enhanced.wav --compare
+                                                        and a page, enhanced.compare.html, to hear both in step
   arecord -t raw -f S16_LE -r 16000 | python enhance.py --live pipe | aplay -t raw -f S16_LE -r 16000
                                                         while it comes in, by a causal network
   python enhance.py --live devices --look-ahead 0.25    while it comes in, by any network, half a second late
@@ -42,6 +45,9 @@ def main(argv=None):
                         help="files longer than two pieces are enhanced piece by piece; shorter pieces take less memory")
     parser.add_argument("--dry", type=cli.fraction, default=0.0, metavar="SHARE",
                         help="mix this share of the noisy speech back in, 0 to 1: less is taken away, of noise and of speech")
+    parser.add_argument("--compare", action="store_true",
+                        help="write a page beside the output too, in which noisy and enhanced play in step above their spectrograms: "
+                             "OUT.compare.html of a file, compare.html in a folder")
     parser.add_argument("--live", choices=("pipe", "devices"),
                         help="enhance while it comes in: pipe: raw 16-bit mono of 16 kHz from standard input to standard output; devices: "
                              "from microphone to loudspeaker (pip install sounddevice); the enhancer must be causal, as lstm is, or see "
@@ -59,9 +65,10 @@ def main(argv=None):
         parser.error("files to enhance and --out are expected, or --live")
     streaming.check_pieces(args.piece)
     jobs = plan(args.inputs, args.out)
+    page = comparing.page_of(args.out, [target for _, target in jobs]) if args.compare else None
     system = load_system(args.enhancer)
     system = Mixed(system, args.dry) if args.dry else system
-    done, failed = [], []
+    done, failed, compared = [], [], []
     with tqdm(total=sum(duration_s(source) for source, _ in jobs), disable=None,
               bar_format="{l_bar}{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}<{remaining}]") as bar:
         try:
@@ -70,6 +77,7 @@ def main(argv=None):
                 try:
                     report = streaming.enhance_file(system, source, target, args.piece, progress=bar.update)
                     done.append((target, f"{report.duration_s:.2f} s", f"{report.sample_rate} Hz", report.channels, notice(report)))
+                    compared.append((source, target))
                 except UserError as error:
                     failed.append(error)
         except KeyboardInterrupt:
@@ -78,6 +86,8 @@ def main(argv=None):
             return 130
     if done:
         print(tabulate(done, headers=("enhanced by " + system.name, "length", "rate", "channels", "notice"), disable_numparse=True))
+    if page and compared:
+        print(f"noisy and enhanced in step: {page}{comparing.write(page, compared, system.name)}")
     for error in failed:
         print(f"error: {error}", file=sys.stderr)
     return 2 if failed else 0
@@ -87,6 +97,8 @@ def enhance_live(parser, args):
     """Enhance standard input, or the microphone."""
     if args.inputs or args.out is not None:
         parser.error("--live takes no files and no --out: it reads standard input or the microphone")
+    if args.compare:
+        parser.error("--compare is for files: it plays what is there when they are done")
     if args.dry and args.look_ahead is None:
         parser.error("--dry is for files, and for --live with --look-ahead")
     if args.live == "pipe" and sys.stdin is None:

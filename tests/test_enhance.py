@@ -1,16 +1,21 @@
 """enhance.py as a user runs it, and what both scripts on recordings say: files and folders in and out, notices, errors, exit codes."""
 
+import base64
+import io
+
 import numpy as np
 import pytest
 import soundfile as sf
-from conftest import ROOT, noisy_speech, run_without_tensorflow
+from conftest import ROOT, noisy_speech, refused, run_without_tensorflow
 
 import enhance
 import score
 from se_keras import metrics
 from se_keras.enhancers.wiener import Wiener
 from se_keras.errors import UserError
-from se_keras.signals import streaming
+from se_keras.recipes import comparing
+from se_keras.report import page
+from se_keras.signals import audio, streaming
 
 
 @pytest.fixture
@@ -103,6 +108,40 @@ def test_arguments_are_checked_before_a_model_is_loaded(folder, tmp_path, monkey
         enhance.main([str(folder / "c.wav"), "--out", str(tmp_path / "out")])
 
 
+def test_compare_writes_a_page_of_both(folder, tmp_path, monkeypatch, capsys):
+    """Beside a file, or in the folder; of what is long the start, of stereo the average; both at the enhanced speech's level."""
+    monkeypatch.setattr(comparing, "LONGEST_S", 0.4)
+    assert enhance.main([str(folder), "--out", str(tmp_path / "out"), "--enhancer", "wiener", "--compare"]) == 2  # bad.wav
+    place = tmp_path / "out" / "compare.html"
+    assert f"noisy and enhanced in step: {place} (the first 0.4 s of each)" in capsys.readouterr().out
+    content = page.read(place)
+    assert [item["id"] for item in content["heard"]] == ["a.wav", "sub/b.flac"] and content["metrics"] == []
+    assert content["heard"][1]["note"] == ("Heard here: the first 0.4 s of 0.5 s, the average of 2 channels, at 16 kHz, where the file has "
+                                           "44100 Hz.")
+    waves = {name: sf.read(io.BytesIO(base64.b64decode(text)))[0] for name, text in content["heard"][0]["audio"].items()}
+    assert list(waves) == ["noisy", "enhanced"] and {len(wave) for wave in waves.values()} == {6400}
+    speech = waves["noisy"] @ waves["enhanced"] / (waves["enhanced"] @ waves["enhanced"])
+    assert speech == pytest.approx(1, abs=0.1)  # Opus keeps no sample
+    sf.write(tmp_path / "silent.wav", np.zeros(1000), 16_000)
+    assert enhance.main([str(tmp_path / "silent.wav"), "--out", str(tmp_path / "x.flac"), "--enhancer", "noisy", "--compare"]) == 0
+    assert len(page.read(tmp_path / "x.compare.html")["heard"]) == 1
+
+
+def test_a_page_of_many_files_holds_the_first_ones(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(comparing, "MOST_FILES", 1)
+    monkeypatch.setattr(comparing, "TOTAL_S", 0.1)
+    pairs = [(folder / name, folder / name) for name in ("a.wav", "sub/b.flac")]
+    assert comparing.write(folder / "compare.html", pairs, "me") == " (the first 0.1 s of each, 1 of the 2 recordings)"
+
+
+def test_where_no_page_can_be(folder, tmp_path, capsys):
+    (tmp_path / "out.compare.html").mkdir()
+    assert "is a folder, and --compare writes its page there" in refused(
+        capsys, enhance, folder / "a.wav", "--out", tmp_path / "out.wav", "--enhancer", "wiener", "--compare")
+    assert not (tmp_path / "out.wav").exists()
+    assert "--compare is for files" in refused(capsys, enhance, "--live", "pipe", "--compare")
+
+
 def test_an_unknown_enhancer_is_told(folder, tmp_path):
     result = run_without_tensorflow("enhance", folder, "--out", tmp_path / "out", "--enhancer", "no-such-model")
     assert result.returncode == 2 and result.stderr.startswith("error: no-such-model: no such model")
@@ -147,11 +186,6 @@ def test_ctrl_c_keeps_what_is_done(folder, tmp_path, monkeypatch, capsys):
 
 def test_the_recording_that_comes_with_the_clone_gains(tmp_path):
     """README's first command: the shipped enhancer on data/examples, better than the noisy speech in raw PESQ, wb PESQ and SI-SDR."""
-    from conftest import ROOT
-
-    from se_keras import metrics
-    from se_keras.signals import audio
-
     examples = ROOT / "data" / "examples"
     assert enhance.main([str(examples / "noisy.wav"), "--out", str(tmp_path / "enhanced.wav")]) == 0
     clean, noisy, enhanced = (audio.read(path) for path in (examples / "clean.wav", examples / "noisy.wav", tmp_path / "enhanced.wav"))

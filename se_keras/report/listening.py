@@ -98,19 +98,20 @@ def opus(wave):
     return buffer.getvalue()
 
 
-def encoded(heard, budget):
+def encoded(heard, budget, reference="clean"):
     """Utterances as a page holds them, as many as fit.
 
     Args:
-        heard: {id: {name: float32 `(samples,)`}} with "clean" among the names where there is a clean wave.
+        heard: {id: {name: float32 `(samples,)`}}.
         budget: characters of base64 at most.
+        reference: of `matched`, where an utterance has such a version.
 
     Returns:
         {id: {name: base64 of `opus`}}, in the order of `heard`, without those for which the budget does not last.
     """
     kept = {}
     for name, waves in heard.items():
-        versions = matched(waves, "clean" if "clean" in waves else None)
+        versions = matched(waves, reference if reference in waves else None)
         texts = {version: base64.b64encode(opus(wave)).decode() for version, wave in versions.items()}
         if (size := sum(map(len, texts.values()))) <= budget:
             kept[name] = texts

@@ -52,10 +52,39 @@ def write(path, title, summary, scores, hear=None, history=None, distances=()):
     heard = hear(list(why)[:MOST_UTTERANCES]) if hear else {}
     content = {"title": title, **_tables(summary), **_utterances(summary, scores, heard, _MOST_POINTS, distances), "baseline": baseline,
                "gains": {name: _gains(scores, name, baseline) for name in summary["averages"]}, "history": tables.plain(history)}
-    fixed = _fixed()
-    used = sum(len(text.encode()) for text in fixed.values()) + len(_script(content).encode()) + 200 * len(heard) + 10_000
-    audio = listening.encoded(heard, LIMIT_BYTES - used)
-    content["heard"] = [{"id": name, "why": why[name], "audio": versions} for name, versions in audio.items()]
+    return _save(path, content, heard, {name: {"why": why[name]} for name in heard})
+
+
+def write_recordings(path, title, heard, about="", notes=None, reference=None):
+    """Write a page of recordings that nothing scored, atomically: to look at and listen to, without tables and charts.
+
+    Args:
+        path: of the page.
+        title: its heading.
+        heard: {id: {name: float32 `(samples,)` at 16 kHz}}, versions of one length, the same names in each. The page leaves out what
+            would make it larger than `LIMIT_BYTES`.
+        about: what is to be known of all of them, in words.
+        notes: {id: what is to be known of one, in words}.
+        reference: the version that tells the level of speech in the others (`listening.matched`).
+
+    Returns:
+        The ids that the page holds, a list.
+    """
+    systems = list(dict.fromkeys(name for versions in heard.values() for name in versions))
+    nothing = [""] * len(heard)  # is known of their SNR, noise or speaker
+    content = {"title": title, "note": about, "systems": systems, "colours": drawing.palette(systems), "baseline": systems[0],
+               "metrics": [], "rows": [], "costs": [], "about": "", "aboutCost": "", "scores": {}, "judges": {}, "gains": {},
+               "history": None, "ids": list(heard), "scored": 0, "snr": nothing, "noise": nothing, "speaker": nothing}
+    _save(path, content, heard, {name: {"why": [], "note": (notes or {}).get(name, "")} for name in heard}, reference, charts=False)
+    return [item["id"] for item in content["heard"]]
+
+
+def _save(path, content, heard, said, reference="clean", charts=True):
+    """Write a page of `content` and of what is heard, as much of it as fits, with what is said of each; path."""
+    fixed = _fixed(charts)
+    used = sum(len(text.encode()) for text in fixed.values()) + len(_script([content, said]).encode()) + 100 * len(heard) + 10_000
+    audio = listening.encoded(heard, LIMIT_BYTES - used, reference)
+    content["heard"] = [{"id": name, **said[name], "audio": versions} for name, versions in audio.items()]
     files.write_text(path, _filled({**fixed, "DATA": _script(content)}))
     return path
 
@@ -73,7 +102,7 @@ def read(path):
         UserError: no such file, or not a report's page.
     """
     if not Path(path).is_file():
-        raise UserError(f"{path}: no such file; test.py writes it: python test.py --data DIR --systems SYSTEM ... --out {Path(path).parent}")
+        raise UserError(f"{path}: no such file; test.py writes it: python test.py --data DIR --systems ... --out {Path(path).parent}")
     try:
         found = re.search(r'<script type="application/json" id="data">(.*?)</script>', Path(path).read_text(encoding="utf-8"), re.DOTALL)
         content = json.loads(found[1]) if found else None
@@ -97,12 +126,12 @@ def add_listening(path, section):
     files.write_text(path, _filled({**_fixed(), "DATA": _script({**read(path), "listening": section})}))
 
 
-def _fixed():
-    """{mark in page.html: text} of all but the data."""
+def _fixed(charts=True):
+    """{mark in page.html: text} of all but the data; without Plotly, most of a page's size, where there are no charts."""
     from plotly.offline import get_plotlyjs  # here: only a page needs it
 
     parts = {name: (_ASSETS / name).read_text(encoding="utf-8") for name in ("page.css", "player.js", "page.js")}
-    return {"STYLE": parts["page.css"], "PLOTLY": get_plotlyjs(), "SCRIPT": parts["player.js"] + parts["page.js"]}
+    return {"STYLE": parts["page.css"], "PLOTLY": get_plotlyjs() if charts else "", "SCRIPT": parts["player.js"] + parts["page.js"]}
 
 
 def _filled(texts):

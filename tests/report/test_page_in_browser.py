@@ -1,5 +1,6 @@
 """The report page in a real browser: it sounds, a switch keeps the moment, tables sort, nothing is fetched, nothing complains."""
 
+import contextlib
 import shutil
 
 import numpy as np
@@ -38,19 +39,25 @@ def report_page(tmp_path_factory):
     return page.write(path, ATTACK, tables.summarise(scores), scores, lambda ids: dict.fromkeys(ids, waves), history)
 
 
-@pytest.fixture
-def opened(browser, report_page):
-    """The page when it is ready; afterwards nothing may have been fetched, complained, or run that came as a name."""
+@contextlib.contextmanager
+def tab_of(browser, path):
+    """A page when it is ready; afterwards nothing may have been fetched, complained, or run that came as a name."""
     tab, complaints, requests = browser.new_page(), [], []
     tab.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     tab.on("pageerror", lambda error: complaints.append(str(error)))
     tab.on("dialog", lambda dialog: (complaints.append(f"dialog {dialog.message}"), dialog.dismiss()))
     tab.on("request", lambda request: requests.append(request.url) if not request.url.startswith(("data:", "blob:")) else None)
-    tab.goto(report_page.as_uri())
+    tab.goto(path.as_uri())
     tab.wait_for_selector("#player[data-loaded]")
     yield tab
-    assert complaints == [] and requests == [report_page.as_uri()]
+    assert complaints == [] and requests == [path.as_uri()]
     tab.close()
+
+
+@pytest.fixture
+def opened(browser, report_page):
+    with tab_of(browser, report_page) as tab:
+        yield tab
 
 
 def loudest(tab):
@@ -155,3 +162,22 @@ def test_charts_are_drawn(opened):
     opened.select_option("#gain-metric", "si_sdr")
     assert "SI-SDR" in opened.text_content("#gain-snr .ytitle")
     assert ATTACK in opened.text_content("#gain-snr .legend")  # as it is written
+
+
+def test_recordings_that_nothing_scored_are_only_heard(browser, tmp_path):
+    """Two recordings, the enhanced one a tone of 2 kHz: no tables, no charts, and Plotly is not in the page."""
+    tone = (0.3 * np.sin(2 * np.pi * 2000 * np.arange(16_000) / 16_000)).astype(np.float32)
+    versions = {"noisy": speech_like(1.0, seed=6), "enhanced": tone}
+    path = tmp_path / "compare.html"
+    held = page.write_recordings(path, "Noisy and enhanced", {"a.wav": versions, ATTACK: versions}, "About all.", {ATTACK: "About one."})
+    assert held == ["a.wav", ATTACK] and path.stat().st_size < 300_000
+    with tab_of(browser, path) as tab:
+        assert [each.get_attribute("id") for each in tab.locator("section").all() if each.is_visible()] == ["listen"]
+        assert tab.text_content("#note") == "About all." and not tab.is_visible("#scores") and not tab.is_visible("#sort-by")
+        tab.keyboard.press("2")
+        tab.click("#play")
+        tab.wait_for_function("report.browser.player.position > 0.05")
+        assert abs(loudest(tab) - 2000) < 30
+        tab.keyboard.press("ArrowDown")
+        tab.wait_for_function("document.getElementById('why').textContent === 'About one.'")
+        assert tab.text_content("#playing") == ATTACK and tab.locator(".spectrogram").count() == 2

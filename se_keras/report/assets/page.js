@@ -195,6 +195,7 @@ class Browser {
     for (const id of ["filter-snr", "filter-noise", "filter-speaker", "sort-by", "sort-system"]) get(id).onchange = () => this.list();
     get("play").onclick = () => this.toggle();
     document.addEventListener("keydown", event => this.key(event));
+    get("browser").classList.toggle("single", this.items.size === 1);
     this.list();
     if (this.visible.length) this.open(this.visible[0]);
     const tick = () => {
@@ -228,12 +229,13 @@ class Browser {
       this.values = null;
     }
     this.visible = ids;
-    get("found").textContent = `${ids.length} of the ${this.items.size} utterances with audio; ${data.scored} were scored`;
+    get("found").textContent = data.scored ? `${ids.length} of the ${this.items.size} utterances with audio; ${data.scored} were scored` : "";
     get("utterances").replaceChildren(...ids.map(id => {
       const place = number.get(id), value = this.values?.get(id);
       const said = [data.snr[place], data.noise[place], value == null ? "" : `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(3)}`];
+      const text = said.filter(text => text).join(" · ");
       return element("li", {onclick: () => this.open(id), "data-id": id, "aria-current": String(id === this.current)},
-        said.filter(text => text).join(" · ") || id, element("small", {textContent: id}));
+        ...(text ? [text, element("small", {textContent: id})] : [id]));
     }));
   }
 
@@ -250,7 +252,7 @@ class Browser {
     get("failure").hidden = true;
     for (const line of get("utterances").children) line.setAttribute("aria-current", String(line.dataset.id === id));
     get("playing").textContent = id;
-    get("why").textContent = item.why.length ? `Chosen as ${item.why.join(", ")}.` : "";
+    get("why").textContent = item.why.length ? `Chosen as ${item.why.join(", ")}.` : item.note ?? "";
     get("versions").replaceChildren();
     get("spectrograms").replaceChildren();
     this.scores(item);
@@ -285,6 +287,7 @@ class Browser {
   scores(item) {
     const place = number.get(item.id), names = Object.keys(item.audio).filter(name => name in data.scores);
     const judges = Object.entries(data.judges);
+    get("scores").hidden = !names.length;  // of a recording that nothing scored there are none
     const head = ["", ...data.metrics.map(metric => metric.label), ...judges.map(([judge]) => `predicted by ${judge}`)];
     get("scores").replaceChildren(
       element("thead", {}, element("tr", {}, ...head.map(textContent => element("th", {textContent})))),
@@ -349,13 +352,23 @@ class Browser {
 // --- The page --------------------------------------------------------------------------------------------------------------------------
 
 document.title = get("title").textContent = data.title;
-get("about").textContent = `${data.about}${data.aboutCost}`;
-systemsTable();
-options(get("gain-metric"), data.metrics.map(metric => [metric.name, metric.label]));
-get("gain-metric").onchange = gains;
-if (data.systems.length > 1) gains(); else get("gain-snr").closest("section").hidden = true;
+get("note").textContent = data.note ?? "";
+if (data.metrics.length) {
+  get("averages").hidden = false;
+  get("about").textContent = `${data.about}${data.aboutCost}`;
+  systemsTable();
+}
+if (data.metrics.length && data.systems.length > 1) {
+  get("gains").hidden = false;
+  options(get("gain-metric"), data.metrics.map(metric => [metric.name, metric.label]));
+  get("gain-metric").onchange = gains;
+  gains();
+}
 let browser = null;
-if (data.heard.length) browser = new Browser(data.heard); else get("listen").hidden = true;
+if (data.heard.length) {
+  get("listen").hidden = false;
+  browser = new Browser(data.heard);
+}
 window.report = {browser, data};
 if (data.history) historyChart();
 if (data.listening) {
