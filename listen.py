@@ -16,18 +16,17 @@ ab: which sounds better, A, B or neither. abx: X is A or B; which one? mushra: I
 sides of its own, and never learns a system's name. What is stored and how it is evaluated: docs/listening.md.
 """
 
+import re
 import secrets
 import socket
 from pathlib import Path
 
 from se_keras import cli, files, listening
 from se_keras.errors import UserError
-from se_keras.listening import design
+from se_keras.listening import design, opening
 from se_keras.listening.store import Store, create
 
-CONSENT = Path(listening.__file__).parent / "assets" / "consent.txt"
 PORT = 8765
-MOST_CONSENT = 100_000  # characters
 
 
 def arguments(argv):
@@ -66,20 +65,24 @@ def main(argv=None):
 
     if args.port > 65_535:
         raise UserError(f"--port {args.port}: ports end at 65535")
-    if args.token is not None and not (args.token.isascii() and args.token.isprintable() and 8 <= len(args.token) <= 200
-                                       and " " not in args.token):
-        raise UserError("--token: expected 8 to 200 printable ASCII characters without spaces, hard to guess; or leave it out")
+    if args.token is not None and not re.fullmatch(r"[\w.~-]{8,200}", args.token, re.ASCII):  # what an address may hold as it is
+        raise UserError("--token: expected 8 to 200 letters, digits or any of _ . ~ - that are hard to guess; or leave it out")
     out, local = Path(args.out), server.is_local(args.host)
-    wanted = chosen(args, out)
+    if not out.exists() and None in (args.report, args.systems):
+        raise UserError(f"{out}: is not there yet; a new test takes --report REPORT and --systems SYSTEM SYSTEM")
+    made = None if out.exists() else opening.new(args.report, args.kind or "ab", args.systems, args.trials, args.seed or 0, args.forced,
+                                                 args.consent)
     with server.bound(args.host, args.port) as sock:  # before anything is written
-        if not out.exists():
+        if made:
             files.check_writable(out.parent)
-            create(out, *wanted)
+            create(out, *made)
         store = Store(out)
-        check_same(store, args)
+        if not made:
+            opening.check_same(store, args.report, kind=args.kind, systems=args.systems, trials=args.trials, seed=args.seed,
+                               forced=args.forced or None, consent=args.consent)
         token = args.token or store.settings["token"] or (None if local else secrets.token_urlsafe(24))
         store.keep_token(token)
-        say(store, args, sock.getsockname()[1], local)
+        say(store, args.host, sock.getsockname()[1], local)
         try:
             server.serve(store, sock, local)
         except KeyboardInterrupt:
@@ -89,68 +92,9 @@ def main(argv=None):
     return 0
 
 
-def chosen(args, out):
-    """(settings, audio) of a new test; None where it is there already.
-
-    Raises:
-        UserError: flags that are missing, or that the report cannot serve.
-    """
-    if out.exists():
-        return None
-    if args.report is None or args.systems is None:
-        raise UserError(f"{out}: is not there yet; a new test takes --report REPORT and --systems SYSTEM SYSTEM")
-    from se_keras.listening import material
-    from se_keras.report import page  # here: going on with a test needs neither
-
-    kind, index = args.kind or "ab", Path(args.report) / "index.html"
-    if args.forced and kind != "ab":
-        raise UserError(f"--forced: {kind} has no such answer as no preference; it is for ab")
-    consent, content = consent_of(args), page.read(index)
-    audio = material.gather(content, kind, args.systems, index)
-    trials = args.trials or design.usual_trials(kind, args.systems, len(audio))
-    design.Design(kind, tuple(args.systems), len(audio), trials)  # its checks
-    return {"kind": kind, "systems": args.systems, "items": list(audio), "trials": trials, "seed": args.seed or 0, "forced": args.forced,
-            "consent": consent, "title": content["title"], "fingerprint": material.fingerprint(content), "token": None}, audio
-
-
-def consent_of(args):
-    """Text of --consent, or the one that is there."""
-    try:
-        text = Path(args.consent or CONSENT).read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise UserError(f"--consent {args.consent}: cannot be read ({error.strerror}); name a text file") from None
-    except UnicodeDecodeError:
-        raise UserError(f"--consent {args.consent}: not a text in UTF-8") from None
-    if not 0 < len(text) <= MOST_CONSENT:
-        raise UserError(f"--consent {args.consent}: holds {len(text):,} characters; expected 1 to {MOST_CONSENT:,}")
-    return text
-
-
-def check_same(store, args):
-    """See that the flags ask for the test that is in the database.
-
-    Raises:
-        UserError: they ask for another.
-    """
-    there, other = store.settings, []
-    for name, asked in (("kind", args.kind), ("systems", args.systems), ("trials", args.trials), ("seed", args.seed),
-                        ("forced", args.forced or None), ("consent", args.consent and consent_of(args))):
-        if asked is not None and asked != there[name]:
-            other.append(f"--{name}" if name == "consent" else f"--{name} {' '.join(there[name]) if name == 'systems' else there[name]}")
-    if args.report is not None:
-        from se_keras.listening import material
-        from se_keras.report import page
-
-        if material.fingerprint(page.read(Path(args.report) / "index.html")) != there["fingerprint"]:
-            other.append("--report: of other audio")
-    if other:
-        raise UserError(f"{store.path}: holds another test than the flags ask for ({', '.join(other)}); leave the flags out to go on with "
-                        "it, or name another --out")
-
-
-def say(store, args, port, local):
+def say(store, host, port, local):
     """Print the link for listeners, and what else one needs to know."""
-    host = args.host if args.host not in ("0.0.0.0", "::") else socket.gethostname()
+    host = socket.gethostname() if host in ("0.0.0.0", "::") else host
     link = f"http://{f'[{host}]' if ':' in host else host}:{port}/" + (f"#{store.settings['token']}" if store.settings["token"] else "")
     plan, listeners = store.design, store.listeners()
     print(f"{plan.kind} test of {', '.join(plan.systems)}: {plan.trials} trials a listener"

@@ -127,7 +127,8 @@ class Design:
             asked = [question for question in chosen if question[1] == pair]
             draw.shuffle(asked)
             asked.sort(key=lambda question: leaning.get(question, 0))  # stable: equals stay shuffled
-            first = len(asked) // 2 + (len(asked) % 2) * draw.randrange(2)  # so many have the pair's first system on the left
+            so_far, coin = sum(leaning.get(question, 0) for question in asked), draw.randrange(2)
+            first = (len(asked) + (coin if so_far == 0 else so_far < 0)) // 2  # so many have the pair's first system on the left
             for place, question in enumerate(asked):
                 slots = pair if place < first else pair[::-1]
                 leaning[question] = leaning.get(question, 0) + (1 if place < first else -1)

@@ -92,6 +92,8 @@ class Store:
 
     def __init__(self, path):
         self.path = Path(path)
+        if self.path.is_dir():
+            raise UserError(f"{path}: is a folder; name the file of a listening test")
         if not self.path.is_file():
             raise UserError(f"{path}: no such file; python listen.py --report REPORT --systems A B --out {path} makes it")
         self._lock = threading.RLock()
@@ -99,7 +101,7 @@ class Store:
             self._database = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=10)
             application, version = (self._value(f"PRAGMA {name}") for name in ("application_id", "user_version"))
         except sqlite3.DatabaseError as error:
-            raise UserError(f"{path}: not a listening test's database ({error}); name the file that listen.py --out made") from None
+            raise UserError(f"{path}: not a listening test's database, or a damaged one ({error}); name the file that listen.py --out made") from None
         if application != _APPLICATION:
             self.close()
             raise UserError(f"{path}: a database, but not a listening test's; name the file that listen.py --out made")
