@@ -101,7 +101,7 @@ def main(argv=None):
     from se_keras.mixtures.augment import Augmentation
     from se_keras.mixtures.feed import Feed
     from se_keras.scoring import scores
-    from se_keras.training import loop
+    from se_keras.training import examples, loop
     from se_keras.training.objective import objective_batch, objective_model, term_means, weighted_mean
 
     loop.seed_everything(args.seed, args.deterministic)
@@ -133,7 +133,7 @@ def main(argv=None):
                                   learning=args.update != "frozen")
 
         history = loop.train(model, feed, objective_batch, plan, out, logger, validate, enhancer.network, f"fine-tuning ({args.loss})",
-                             partner, stop, objective.weights)
+                             partner, stop, objective.weights, examples.Examples(valid_rows, enhancer))
         enhancer.network.load_weights(out / runs.BEST)
         if partner is not None:
             predictor.network.load_weights(out / "quality-net" / runs.BEST)

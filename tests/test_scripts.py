@@ -1,5 +1,6 @@
 """The real scripts, end to end on a tiny corpus, each in a process of its own."""
 
+import io
 import json
 import re
 import subprocess
@@ -19,6 +20,7 @@ from se_keras.errors import UserError
 from se_keras.models.quality_net import PYTORCH_QNET
 from se_keras.signals.stft import Stft
 from se_keras.training import runs
+from se_keras.training.examples import PLACES
 
 
 def run(script, *arguments):
@@ -65,6 +67,25 @@ def test_a_run_folder_tells_its_whole_story(root):
         assert pd.read_csv(folder / "history.csv")["update"].tolist() == updates
         assert (folder / "run.log").read_text().count("update") >= len(updates)
         pretrained.load(folder)
+
+
+def test_tensorboard_plays_and_shows_three_utterances(root):
+    """The noisy and the clean once, what the enhancer makes of them at each validation: 16-bit audio, and pictures of three of them."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for name, steps in (("mse", [4, 8]), ("tuned", [0, 3])):
+        events = EventAccumulator(str(root / name / "tensorboard"), {"tensors": 0}).Reload()
+        found = {tag: events.SummaryMetadata(tag) for tag in events.Tags()["tensors"]}
+        assert {tag: data.plugin_data.plugin_name for tag, data in found.items() if data.plugin_data.plugin_name != "scalars"} == {
+            **{f"{place}/{kind}": "audio" for place in PLACES for kind in ("noisy", "clean", "enhanced")},
+            **{f"spectrograms/{kind}": "images" for kind in ("noisy", "clean", "enhanced")}}
+        assert [found[f"{place}/noisy"].summary_description.split(", ")[1] for place in PLACES] == ["0 dB", "10 dB", "10 dB"]
+        at = {tag: [event.step for event in events.Tensors(tag)] for tag in found}
+        assert at["low_snr/enhanced"] == at["spectrograms/enhanced"] == steps and at["low_snr/clean"] == steps[:1]
+        waves = {kind: sf.read(io.BytesIO(events.Tensors(f"low_snr/{kind}")[0].tensor_proto.string_val[0])) for kind in ("noisy", "clean")}
+        (noisy, rate), (clean, _) = waves.values()
+        assert rate == 16_000 and len(noisy) == len(clean)
+        assert 10 * np.log10(np.sum(clean ** 2) / np.sum((noisy - clean) ** 2)) == pytest.approx(0, abs=0.1)  # its SNR
 
 
 def test_fine_tuning_keeps_the_best_by_true_pesq(root, said):

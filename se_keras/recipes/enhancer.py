@@ -34,7 +34,7 @@ def train_enhancer(args, train_rows, valid_rows):
     from se_keras.enhancers.base import Noisy
     from se_keras.mixtures.feed import Feed
     from se_keras.scoring import scores
-    from se_keras.training import loop
+    from se_keras.training import examples, loop
     from se_keras.training import objective as training_objective
 
     loop.seed_everything(args.seed, args.deterministic)
@@ -63,7 +63,7 @@ def train_enhancer(args, train_rows, valid_rows):
                     **evaluation.mean_scores(scored, enhancer.now(), scorer)}
 
         history = loop.train(model, feed, training_objective.objective_batch, plan, args.out, logger, validate, enhancer.network,
-                             f"{args.model} {args.loss}", terms=objective.weights)
+                             f"{args.model} {args.loss}", terms=objective.weights, examples=examples.Examples(scored, enhancer))
         best = max((row["pesq_raw"] for row in history if row["best"]), default=None)
         noisy = evaluation.mean_scores(scored, Noisy(), scorer)["pesq_raw"]
     runs.finish(args.out, history, plan.monitor)

@@ -21,7 +21,9 @@ from tqdm import tqdm
 
 from se_keras import files
 from se_keras.errors import UserError, check_choice
+from se_keras.signals.audio import SAMPLE_RATE
 from se_keras.training import runs
+from se_keras.training.examples import MOST_TIMES
 from se_keras.training.runs import BEST, LAST
 
 
@@ -93,7 +95,8 @@ def mean_output(_, y_pred):
     return ops.mean(y_pred)
 
 
-def train(model, feed, prepare, plan, run, logger, validate, network, description="training", partner=None, stop=None, terms=None):
+def train(model, feed, prepare, plan, run, logger, validate, network, description="training", partner=None, stop=None, terms=None,
+          examples=None):
     """Train until the plan is fulfilled, patience ends or Ctrl-C comes; go on from the run's checkpoint where there is one.
 
     Args:
@@ -113,6 +116,8 @@ def train(model, feed, prepare, plan, run, logger, validate, network, descriptio
         stop: history -> why training should end, in words, or None to go on; asked after each validation.
         terms: {name: weight} of the terms of the model's loss (`losses.Objective.weights`), each of which gets a column loss_NAME; of
             several, each is a metric of the model. None for a loss without terms.
+        examples: `examples.Examples` for TensorBoard; the given ones at the first validation, the enhanced ones at up to
+            `examples.MOST_TIMES`, evenly spaced, and at the last. None for none.
 
     Returns:
         The history: a list of dicts, one a validation, as in history.csv.
@@ -124,7 +129,7 @@ def train(model, feed, prepare, plan, run, logger, validate, network, descriptio
     model.optimizer.build(model.trainable_variables)
     state = _State(run / "checkpoint.npz", model, partner.variables if partner else [])
     state.load()
-    board = _TensorBoard(run / "tensorboard")
+    board = _TensorBoard(run / "tensorboard", examples, plan)
     if state.step:
         logger.info("goes on from update %d", state.step)
         runs.write_history(run / "history.csv", state.history)
@@ -234,7 +239,7 @@ def _validation(state, plan, run, logger, validate, network, board, batches_per_
         state.history.append(row)
         runs.write_history(run / "history.csv", state.history)
         state.save()
-    board.write(state.step, row)
+    board.write(state.step, row, len(state.history))
     logger.info("%s", json.dumps(row))
     tqdm.write(f"{description}: " + "  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()))
 
@@ -309,18 +314,20 @@ class _State:
 
 
 class _TensorBoard:
-    """Scalars for TensorBoard; nothing where TensorFlow is not the backend."""
+    """Scalars for TensorBoard, and what examples sound and look like; nothing where TensorFlow is not the backend."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, examples, plan):
         import keras
 
-        self.writer = None
+        self.writer, self.examples, self.last = None, examples, plan.updates
+        self.every = -(-(plan.updates // plan.validate_every) // MOST_TIMES) or 1  # validations from one hearing to the next
         if keras.backend.backend() == "tensorflow":
             import tensorflow as tf
 
             self.writer = tf.summary.create_file_writer(str(folder))
 
-    def write(self, step, row):
+    def write(self, step, row, validations):
+        """The row of a validation, the so manieth."""
         if self.writer is None:
             return
         import tensorflow as tf
@@ -329,4 +336,18 @@ class _TensorBoard:
             for name, value in row.items():
                 if isinstance(value, float):
                     tf.summary.scalar(name, value)
+            if self.examples is not None:
+                if validations == 1:
+                    self._write_examples(self.examples.given())
+                if (validations - 1) % self.every == 0 or step >= self.last:
+                    self._write_examples(self.examples.enhanced())
         self.writer.flush()
+
+    def _write_examples(self, kinds):
+        import tensorflow as tf
+
+        for kind, waves in kinds.items():
+            for place, wave in waves.items():
+                wave, about = np.clip(wave, -1, 1)[None, :, None], self.examples.about[place]
+                tf.summary.audio(f"{place}/{kind}", wave, SAMPLE_RATE, description=about)
+            tf.summary.image(f"spectrograms/{kind}", self.examples.picture(waves)[None])
