@@ -288,8 +288,8 @@ def as_json(rows, quality_nets, biases):
 def as_table(rows, targets=()):
     """A single pair: a line a score, predicted beside measured. Several: a line a pair, and the mean. The reasons for empty cells below.
 
-    Measured scores stand before predicted ones. The table of several pairs is at most `WIDTH` columns wide: long file names lose their
-    middle, and what does not fit beside goes below.
+    Measured scores stand before predicted ones. The table is at most `WIDTH` columns wide: long names lose their middle, and of several
+    pairs what does not fit beside goes below.
 
     Args:
         rows: of `score`, and their names.
@@ -306,9 +306,10 @@ def as_table(rows, targets=()):
     said = {"": "measured", PREDICTED: "predicted", UNHEARD: "predicted without reference"}
     if len(rows) == 1:
         kinds = [prefix for prefix in said if any(kind_of(name) == prefix for name in columns)]
-        lines = [[sums.get(score) or called(score), *(rows[0].get(prefix + score) for prefix in kinds)]
+        room = min(50, WIDTH - 2 - sum(len(said[prefix]) + 4 for prefix in kinds))  # tabulate pads a header by 2, and a column by 2
+        lines = [[shortened(sums.get(score) or called(score), room), *(rows[0].get(prefix + score) for prefix in kinds)]
                  for score in dict.fromkeys(name.removeprefix(kind_of(name)) for name in columns)]
-        tables = [tabulate(lines, headers=[shortened(names[0], 50), *map(said.get, kinds)], floatfmt=".3f")]
+        tables = [tabulate(lines, headers=[shortened(names[0], room), *map(said.get, kinds)], floatfmt=".3f")]
     else:
         def header(name):
             score = name.removeprefix(kind_of(name))

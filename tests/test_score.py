@@ -1,6 +1,7 @@
 """score.py as a user runs it: measured beside predicted, notices, errors, exit codes."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -84,6 +85,15 @@ def test_the_table_of_several_pairs_is_100_wide(pair, monkeypatch):
     lines = score.as_table(rows, sums).splitlines()
     assert max(map(len, lines)) <= 100 and "sum 1: 0.5 PESQ raw" in lines[-2] and "sum 2: 0.5 PESQ wb + 0.5 STOI" in lines[-1]
     assert sum(line.startswith("3 b.wav") for line in lines) == 2 and sum("without ref." in line for line in lines) == 1
+
+
+def test_the_table_of_one_pair_is_100_wide():
+    """With a long name, all three kinds of scores, and a metric of one's own."""
+    row = {"degraded": f"in/{'long' * 30}.wav", "reference": "r", "pesq_raw": 1.0, "some.package.metrics:a_function_of_my_own[0,10]": 2.0,
+           "predicted_pesq_raw": 1.5, "predicted_without_reference_pesq_raw": 2.5, "error": None}
+    lines = score.as_table([row]).splitlines()
+    assert max(map(len, lines)) == 100 and re.match(r"longlong\w+\.\.\.\w+longlong\.wav +measured ", lines[0])
+    assert lines[2].split() == ["PESQ", "raw", "1.000", "1.500", "2.500"] and "..." in lines[3] and lines[3].endswith("2.000")
 
 
 def test_both_default_judges_predict_beside_what_is_measured(pair, capsys):
@@ -184,7 +194,8 @@ def test_other_rates_are_resampled_and_said(pair, tmp_path):
     import soxr
 
     sf.write(tmp_path / "noisy44.wav", soxr.resample(noisy, 16_000, 44_100), 44_100, subtype="FLOAT")
-    result = run_without_tensorflow("score", "--degraded", tmp_path / "noisy44.wav", "--reference", reference, "--json", "--quality-net", "none")
+    result = run_without_tensorflow("score", "--degraded", tmp_path / "noisy44.wav", "--reference", reference, "--json",
+                                    "--quality-net", "none")
     assert "1 of 2 files resampled from 44100 to 16000 Hz" in result.stderr
     assert json.loads(result.stdout)["pairs"][0]["si_sdr"] == pytest.approx(20 * np.log10(1 / 0.3), abs=0.5)
 
