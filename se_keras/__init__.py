@@ -1,6 +1,7 @@
 """Speech enhancement that learns its own loss: Quality-Net and what stands around it, in Keras 3.
 
-What is used most is here by name, and imported when it is first asked for: `import se_keras` itself loads nothing.
+What is used most is here by name, and imported when it is first asked for: `import se_keras` itself loads nothing. Beside Keras it
+registers the layers of this package, so that `keras.models.load_model` reads a .keras or .h5 file of any model here.
 
     import se_keras
     network = se_keras.build("blstm")                 # a keras.Model: magnitude, frame mask -> ratio mask
@@ -13,6 +14,8 @@ What is used most is here by name, and imported when it is first asked for: `imp
 
 import importlib
 
+from se_keras.registration import when_keras_is_there
+
 __version__ = "0.1.0"
 
 _HOMES = {"build": "models", "load": "pretrained", "load_weights": "pretrained", "load_quality_net": "pretrained",
@@ -21,9 +24,12 @@ _HOMES = {"build": "models", "load": "pretrained", "load_weights": "pretrained",
           "UserError": "errors"}
 _MODULES = {"audio": "signals.audio", "mixing": "signals.mixing", "stft": "signals.stft", "manifest": "mixtures.manifest",
             "diet": "judges.diet", "surrogate": "judges.surrogate", "targets": "judges.targets", "scores": "scoring.scores",
-            **{name: name for name in ("corpora", "enhancers", "hearing", "judges", "losses", "metrics", "mixtures", "models", "pretrained",
-                                       "reference", "report", "scoring", "signals", "torch", "training")}}
+            **{name: name for name in ("corpora", "enhancers", "export", "hearing", "judges", "losses", "metrics", "mixtures", "models",
+                                       "pretrained", "reference", "report", "scoring", "signals", "torch", "training")}}
 __all__ = ["__version__", *_HOMES, *_MODULES]
+
+
+when_keras_is_there()
 
 
 def __getattr__(name):

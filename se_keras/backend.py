@@ -30,25 +30,38 @@ def load():
     if os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "0":
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with aside(shown_on_error=True):
+        import keras
+
+        if keras.backend.backend() == "tensorflow":
+            import tensorflow as tf
+
+            tf.config.list_physical_devices()  # looks for GPUs, and says at length that there is none
+        elif importlib.util.find_spec("tensorflow") is not None:
+            import tensorflow  # noqa: F401  Keras does so later, whatever the backend, and its notices would come then
+
+
+@contextlib.contextmanager
+def aside(shown_on_error=False):
+    """While the block lasts, what any code writes to standard error goes nowhere, what C++ writes to the descriptor itself included.
+
+    Args:
+        shown_on_error: where the block fails, it is written after all.
+    """
     sys.stderr.flush()
-    with tempfile.TemporaryFile() as aside:
+    with tempfile.TemporaryFile() as file:
         terminal = os.dup(2)
-        os.dup2(aside.fileno(), 2)
+        os.dup2(file.fileno(), 2)
         try:
-            import keras
-
-            if keras.backend.backend() == "tensorflow":
-                import tensorflow as tf
-
-                tf.config.list_physical_devices()  # looks for GPUs, and says at length that there is none
-            elif importlib.util.find_spec("tensorflow") is not None:
-                import tensorflow  # noqa: F401  Keras does so later, whatever the backend, and its notices would come then
+            yield
         except BaseException:
-            os.dup2(terminal, 2)
-            aside.seek(0)
-            sys.stderr.write(aside.read().decode(errors="replace"))
+            if shown_on_error:
+                os.dup2(terminal, 2)
+                file.seek(0)
+                sys.stderr.write(file.read().decode(errors="replace"))
             raise
         finally:
+            sys.stderr.flush()
             os.dup2(terminal, 2)
             os.close(terminal)
 

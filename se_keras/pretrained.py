@@ -9,6 +9,7 @@ from pathlib import Path
 from se_keras import backend, enhancers, files, models
 from se_keras.enhancers.base import Noisy
 from se_keras.errors import UserError
+from se_keras.export import running
 from se_keras.judges import targets
 from se_keras.metrics import own
 from se_keras.signals.stft import Stft
@@ -191,7 +192,8 @@ def _stored_shapes(file):
 
 
 def load_system(name):
-    """A system by name: "noisy", "wiener", a shipped model's name, a card or weights file under weights/, or a run folder.
+    """A system by name: "noisy", "wiener", a shipped model's name, a card or weights file under weights/, a run folder, or a file of
+    export.py.
 
     Raises:
         UserError: nothing of that name; the message lists what there is.
@@ -203,6 +205,8 @@ def load_system(name):
         from se_keras.enhancers.wiener import Wiener
 
         return Wiener()
+    if running.is_exported(name):
+        return running.ExportedSystem(name)
     return load_enhancer(name)[0]
 
 

@@ -4,17 +4,15 @@ ONNX goes through tf2onnx. LiteRT and ONNX are made of the model with its weight
 when it runs. What each converter gets wrong is caught by running the file (`checking`).
 """
 
-import contextlib
 import importlib.util
-import os
-import shutil
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
-from se_keras import backend, files
+from se_keras import backend
 from se_keras.errors import UserError, check_choice
+from se_keras.export.forms import named
 
 SUFFIXES = {"onnx": ".onnx", "litert": ".tflite", "keras": ".keras", "saved-model": ""}  # a SavedModel is a folder
 NEEDS = {"onnx": ("onnx", "tf2onnx", "onnxruntime"), "litert": ("ai_edge_litert",)}
@@ -32,10 +30,7 @@ def check(name, weights="float32"):
     check_choice("format", name, SUFFIXES)
     if weights not in WEIGHTS[name]:
         raise UserError(f"--weights {weights}: {name} takes {', '.join(WEIGHTS[name])}")
-    missing = [package for package in NEEDS.get(name, ()) if importlib.util.find_spec(package) is None]
-    if missing:
-        raise UserError(f"--format {name} needs {', '.join(missing)}: pip install {' '.join(missing).replace('_', '-')} "
-                        "(requirements-extras.txt has the tested versions)")
+    _check_installed(name, NEEDS.get(name, ()))
     backend.load()
     import keras
 
@@ -43,8 +38,15 @@ def check(name, weights="float32"):
         raise UserError(f"--format {name} is made by TensorFlow, and KERAS_BACKEND is {keras.backend.backend()}; leave it out")
 
 
+def _check_installed(name, packages):
+    missing = [package.replace("_", "-") for package in packages if importlib.util.find_spec(package) is None]
+    if missing:
+        raise UserError(f"format {name} needs {' and '.join(missing)}: pip install {' '.join(missing)} (tested versions: "
+                        "requirements-extras.txt)")
+
+
 def write(form, path, name, weights="float32"):
-    """Write a form, whole or not at all.
+    """Write a form, as it comes: `making.make` makes sure that it is whole, and right.
 
     Args:
         form: `forms.Form`.
@@ -54,36 +56,39 @@ def write(form, path, name, weights="float32"):
             a scale for each call.
 
     Raises:
-        UserError: as `check`; or a converter that fails, with what it says.
+        UserError: as `check`; a converter that fails, with what it says; or the file cannot be written.
     """
     check(name, weights)
-    path = Path(path)
-    if path.is_dir() != (name == "saved-model") and path.exists():
-        raise UserError(f"{path}: there is a {'folder' if path.is_dir() else 'file'} of this name, which is not replaced; remove it, or name "
-                        "another --out")
     made = {"onnx": _onnx, "litert": _litert, "keras": _keras, "saved-model": _saved_model}[name]
-    with backend.portable(), _quiet():
+    with backend.portable(), backend.aside():
         try:
             content = made(form.model, weights)
         except Exception as error:  # whatever a converter makes of a network
             raise UserError(f"{form.model.name} cannot be converted to {name}: {str(error).strip().splitlines()[0]}") from error
-    if callable(content):
-        _replace_folder(path, content)
-    else:
-        with files.replacing(path) as temporary:
-            temporary.write_bytes(content)
-    return path
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        if callable(content):
+            content(path)
+        else:
+            Path(path).write_bytes(content)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}); free some space or name another place") from None
 
 
-def run(path, name, form_kind="wave"):
+def run(path, name):
     """The file as a function, {input name: float32 array} -> {output name: array}, run by its own runtime on one thread.
+
+    The inputs of a wave may have another length at each call.
 
     Args:
         path: of `write`.
         name: its format.
-        form_kind: the form in it; the inputs of a wave may have another length at each call.
+
+    Raises:
+        UserError: an unknown format, or its runtime is not installed.
     """
-    check(name)
+    check_choice("format", name, SUFFIXES)
+    _check_installed(name, NEEDS.get(name, ())[-1:])  # the runtime, where it is not TensorFlow
     return {"onnx": _run_onnx, "litert": _run_litert, "keras": _run_keras, "saved-model": _run_saved_model}[name](Path(path))
 
 
@@ -125,7 +130,7 @@ def _litert(model, weights):
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     frozen = convert_variables_to_constants_v2(_function(model).get_concrete_function())
-    names = sorted(_names(model)[1])  # the order in which a dict is flattened
+    names = sorted(named(model, model.output))  # the order in which TensorFlow flattens a dict
     module = tf.Module()
     module.run = tf.function(lambda *given: dict(zip(names, frozen(*given), strict=True)), input_signature=_signature(model))
     with tempfile.TemporaryDirectory() as folder:  # a SavedModel has names, and after freezing no variables
@@ -141,10 +146,9 @@ def _litert(model, weights):
 def _run_litert(path):
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(str(path), num_threads=1)
-    places = interpreter.get_signature_list()["serving_default"]
-    details = {each["index"]: each for each in interpreter.get_input_details()}
-    runner = interpreter.get_signature_runner("serving_default")
+    with backend.aside():  # its first call tells what it runs on
+        runner = Interpreter(str(path), num_threads=1).get_signature_runner()
+        runner(**{name: np.zeros(about["shape"], np.float32) for name, about in runner.get_input_details().items()})
     return lambda given: runner(**given)
 
 
@@ -158,10 +162,16 @@ def _keras(model, weights):
 
 
 def _run_keras(path):
+    backend.load()
     import keras
 
     model = keras.models.load_model(path, compile=False)
-    return lambda given: {name: np.asarray(value) for name, value in _named(model, model(given)).items()}
+
+    def call(given):
+        inputs = given if isinstance(model.input, dict) else [given[tensor.name] for tensor in model.inputs]
+        return {name: np.asarray(value) for name, value in named(model, model.predict_on_batch(inputs)).items()}
+
+    return call
 
 
 def _saved_model(model, weights):
@@ -173,27 +183,19 @@ def _saved_model(model, weights):
 
 
 def _run_saved_model(path):
+    backend.load()
     import tensorflow as tf
 
     loaded = tf.saved_model.load(str(path))
-    run = loaded.signatures["serving_default"]
-    return lambda given: {name: value.numpy() for name, value in run(**{k: tf.constant(v) for k, v in given.items()}, ).items() if loaded}
+    signature = loaded.signatures["serving_default"]  # does not keep what it belongs to alive
+
+    def call(given, _loaded=loaded):
+        return {name: value.numpy() for name, value in signature(**{name: tf.constant(value) for name, value in given.items()}).items()}
+
+    return call
 
 
 # --- what they share -------------------------------------------------------------------------------------------------------------
-
-
-def _names(model):
-    """Names of the model's inputs, and of its outputs."""
-    outputs = list(model.output) if isinstance(model.output, dict) else ["output"] if len(model.outputs) == 1 else [
-        f"output_{number}" for number in range(len(model.outputs))]
-    return [tensor.name for tensor in model.inputs], outputs
-
-
-def _named(model, outputs):
-    values = outputs if isinstance(outputs, dict) else dict(zip(_names(model)[1], outputs if isinstance(outputs, list | tuple) else [outputs],
-                                                                strict=True))
-    return values
 
 
 def _signature(model):
@@ -206,29 +208,10 @@ def _function(model):
     """The model as a tf.function of its inputs, in their order, that gives a dict of its outputs."""
     import tensorflow as tf
 
-    names, _ = _names(model)
+    names = [tensor.name for tensor in model.inputs]
 
     def call(*given):
         inputs = dict(zip(names, given, strict=True)) if isinstance(model.input, dict) else list(given)
-        return _named(model, model(inputs, training=False))
+        return named(model, model(inputs, training=False))
 
     return tf.function(call, input_signature=_signature(model))
-
-
-def _replace_folder(path, write):
-    """`write` a folder beside `path`, then put it in its place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        write(temporary)
-        shutil.rmtree(path, ignore_errors=True)
-        os.replace(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _quiet():
-    """Converters' remarks off the terminal: they are written to the file descriptors, by C++ code too."""
-    yield

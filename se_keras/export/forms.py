@@ -38,6 +38,24 @@ class Form:
     delay: int = 0
     latency_s: float | None = None
 
+    def describe(self):
+        """What a card says of it: {"inputs": {name: shape, None for any size}, "outputs": likewise}, and of a step block and delay in
+        samples and latency_s."""
+        said = {"inputs": {tensor.name: list(tensor.shape) for tensor in self.model.inputs},
+                "outputs": {name: list(tensor.shape) for name, tensor in named(self.model, self.model.output).items()}}
+        if self.kind == "step":
+            said.update(block=said["inputs"]["block"][1], delay=self.delay, latency_s=self.latency_s)
+        return said
+
+
+def named(model, outputs):
+    """{name: tensor} of what a model gives, a dict, a list or one."""
+    if isinstance(outputs, dict):
+        return outputs
+    if not isinstance(outputs, list | tuple):
+        return {"output": outputs}
+    return {f"output_{number}": each for number, each in enumerate(outputs)}
+
 
 def of_enhancer(enhancer, kind):
     """A form of an `enhancers.base.Enhancer`.

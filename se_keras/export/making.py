@@ -1,0 +1,56 @@
+"""An exported file that was checked, with its card beside it; or neither."""
+
+import os
+import shutil
+from pathlib import Path
+
+from se_keras import __version__, files
+from se_keras.errors import UserError
+from se_keras.export import checking, formats, running
+from se_keras.signals.audio import SAMPLE_RATE
+
+
+def make(form, path, name, weights, card, holder):
+    """Write a form as a file, run it beside Keras, and keep it with a card where both agree.
+
+    Args:
+        form: `forms.Form`.
+        path: of the file; one of its kind is replaced. The card is `running.card_path(path)`.
+        name, weights: as `formats.write`.
+        card: of the model (`pretrained.read_card`).
+        holder: as `checking.measure`.
+
+    Returns:
+        The new card.
+
+    Raises:
+        UserError: as `formats.write`; or the file differs from Keras by more than `checking.TOLERANCE`, where its weights are float32.
+    """
+    path = Path(path)
+    if path.exists() and (not (path / "saved_model.pb").is_file() if name == "saved-model" else path.is_dir()):
+        raise UserError(f"{path}: is there, and is no earlier {name} file; remove it, or name another --out")
+    waiting = path.with_name(f".{path.name}")
+    remove(waiting)
+    try:
+        formats.write(form, waiting, name, weights)
+        about = {"name": card["name"], "form": form.kind, "format": name, "weights": weights, "file": path.name, "sample_rate": SAMPLE_RATE,
+                 **form.describe(), "licence": card.get("licence", ""), "made_by": f"se_keras {__version__}"}
+        about["difference"], about["rtf"] = checking.measure(waiting, about, form, holder)
+        if weights == "float32" and about["difference"] > checking.TOLERANCE:
+            raise UserError(f"{path.name}: the converted file is {about['difference']:.2g} from Keras, more than {checking.TOLERANCE:g}; it "
+                            "is not kept. Take another format, and report the network")
+        if waiting.is_dir():  # a folder is not put in the place of one that holds something
+            remove(path)
+        os.replace(waiting, path)
+    finally:
+        remove(waiting)
+    files.write_json(running.card_path(path), about)
+    return about
+
+
+def remove(path):
+    """Remove a file or a folder, where it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
