@@ -108,8 +108,8 @@ def anchor(wave):
 def _decoded(text, place):
     try:
         wave, rate = sf.read(io.BytesIO(base64.b64decode(text, validate=True)), dtype="float32")
-    except (binascii.Error, ValueError, sf.LibsndfileError, RuntimeError) as error:
-        raise UserError(f"{place}: its audio cannot be decoded ({error}); run test.py again") from None
+    except (binascii.Error, ValueError, sf.LibsndfileError, RuntimeError):
+        raise UserError(f"{place}: its audio cannot be decoded; run test.py again") from None
     if rate != SAMPLE_RATE or wave.ndim != 1 or not len(wave):
         raise UserError(f"{place}: {wave.shape} samples at {rate} Hz; expected mono at {SAMPLE_RATE} Hz: run test.py again")
     return wave

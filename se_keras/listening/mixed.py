@@ -19,8 +19,8 @@ def p_value(values, listeners, items):
         listeners, items: `(n,)` of labels.
 
     Returns:
-        p in [0, 1]; NaN where it cannot be estimated: fewer than two listeners or utterances, values that are all equal, or a fit that does
-        not converge.
+        p in [0, 1]; NaN where it cannot be estimated: fewer than two listeners or utterances, values that are all equal or that listener and
+        utterance tell in full, or a fit that does not converge.
 
     Reference: Baayen, Davidson and Bates, "Mixed-effects modeling with crossed random effects for subjects and items", J. Mem. Lang. 59
     (2008).
@@ -39,9 +39,9 @@ def p_value(values, listeners, items):
             model = MixedLM.from_formula("value ~ 1", table, groups="all", re_formula="0",
                                          vc_formula={"listener": "0 + C(listener)", "item": "0 + C(item)"})
             fitted = model.fit(reml=True, method="powell")  # the one that converged in all of 60 simulated tests
+            mean, error = float(fitted.fe_params.iloc[0]), float(fitted.bse_fe.iloc[0])
         except (np.linalg.LinAlgError, ValueError):
             return np.nan
-    mean, error = float(fitted.fe_params.iloc[0]), float(fitted.bse_fe.iloc[0])
     if not fitted.converged or not np.isfinite([mean, error]).all() or error <= 0:
         return np.nan
     return float(2 * scipy.stats.t.sf(abs(mean / error), levels - 1))

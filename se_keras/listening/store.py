@@ -76,6 +76,7 @@ def create(path, settings, audio):
                                      [(item, condition, wav) for item, name in enumerate(settings["items"])
                                       for condition, wav in audio[name].items()])
                 database.execute("COMMIT")
+                database.execute("PRAGMA journal_mode = WAL")  # the file keeps it
             except sqlite3.OperationalError as error:
                 raise UserError(f"{path}: cannot be written ({error}); free some space, or name another file") from None
 

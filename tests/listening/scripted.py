@@ -4,15 +4,18 @@ import contextlib
 import io
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import requests
 import soundfile as sf
-from conftest import ROOT
+from conftest import ROOT, speech_like
 
 from se_keras.listening import store
+from se_keras.report import page, tables
 
 SYSTEMS = ("hush-mse", "hush-qnet")  # names that no page, script or header holds by itself
 
@@ -33,6 +36,14 @@ def make(path, kind="ab", systems=SYSTEMS, items=6, trials=4, seconds=0.1, **set
     store.create(path, {"kind": kind, "systems": list(systems), "items": names, "trials": trials, "seed": 0, "forced": False,
                         "consent": "You agree.", "title": f"report: {', '.join(systems)}", "fingerprint": "0", "token": None, **settings},
                  dict.fromkeys(names, sound))
+    return path
+
+
+def changed(path, pragma):
+    """A database after a statement."""
+    with sqlite3.connect(path) as database:
+        database.execute(pragma)
+    database.close()
     return path
 
 
@@ -104,3 +115,18 @@ def go_through(listener, choose, hear=True):
         acknowledged[turn["trial"]] = answer
         turn = got.json()["next"]
     return acknowledged
+
+
+def report(folder, systems=SYSTEMS, utterances=4, hear=True):
+    """A report's page with sound: "noisy" and each system are tones under the speech, which is the clean wave."""
+    scores = pd.DataFrame([{"id": f"u{u}", "system": system, "speaker": "s", "noise_type": "white", "snr_db": 0.0, "clean": f"u{u}",
+                            "stoi": 0.5 + number / 10, "error": ""} for number, system in enumerate(("noisy", *systems))
+                           for u in range(utterances)])
+    t, treble = np.arange(12_800) / 16_000, 0.02 * np.random.default_rng(5).standard_normal(12_800).astype(np.float32)
+    clean = speech_like(0.8, seed=5) + treble
+    waves = {"clean": clean, **{name: (clean + 0.1 * np.sin(2 * np.pi * 1000 * (number + 1) * t)).astype(np.float32)
+                                for number, name in enumerate(("noisy", *systems))}}
+    folder.mkdir(parents=True, exist_ok=True)
+    page.write(folder / "index.html", f"report: {', '.join(systems)}", tables.summarise(scores), scores,
+               (lambda ids: dict.fromkeys(ids, waves)) if hear else None)
+    return folder

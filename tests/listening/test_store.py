@@ -4,7 +4,7 @@ import sqlite3
 import threading
 
 import pytest
-from scripted import SYSTEMS, make
+from scripted import SYSTEMS, changed, make
 
 from se_keras.errors import UserError
 from se_keras.listening.store import Conflict, Store, create
@@ -69,13 +69,6 @@ def test_a_test_goes_on_where_it_was(opened):
     again = Store(opened.path)
     assert again.turn(again.listener(secret)) == (1, 8) and again.settings["token"] == "from-now-on"
     again.close()
-
-
-def changed(path, pragma):
-    with sqlite3.connect(path) as database:
-        database.execute(pragma)
-    database.close()
-    return path
 
 
 def test_what_is_no_test(tmp_path):
