@@ -13,7 +13,7 @@ REFERENCE, ANCHOR = "reference", "anchor"  # conditions of MUSHRA beside the sys
 TRAINING = 2  # trials before the test that do not count
 USUAL_TRIALS = 20  # of a listener, where there are as many utterances
 MOST_SYSTEMS = 8  # that a listener can hold apart in one MUSHRA trial
-_REPEAT_EVERY = 5  # of AB: one trial in so many comes again with its sides exchanged
+_REPEAT_EVERY = 5  # of AB: one trial in so many comes again with its sides exchanged, and as many at least: fewer tell nothing
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,8 @@ class Design:
 
     @property
     def repeats(self):
-        """Trials of a listener that come again, of AB: one in five, two at least where there are four."""
-        return 0 if self.kind != "ab" or self.trials < 4 else max(2, self.trials // _REPEAT_EVERY)
+        """Trials of a listener that come again, of AB: one in five, five at least where there are as many."""
+        return 0 if self.kind != "ab" or self.trials < _REPEAT_EVERY else max(_REPEAT_EVERY, self.trials // _REPEAT_EVERY)
 
     @property
     def set_aside(self):

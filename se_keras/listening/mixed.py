@@ -19,8 +19,8 @@ def p_value(values, listeners, items):
         listeners, items: `(n,)` of labels.
 
     Returns:
-        p in [0, 1]; NaN where it cannot be estimated: fewer than two listeners or utterances, values that are all equal or that listener and
-        utterance tell in full, or a fit that does not converge.
+        p in [0, 1]; NaN where it cannot be estimated: fewer than two listeners or utterances, values that are all equal, or that listener
+        and utterance tell in full, or a fit that does not converge.
 
     Reference: Baayen, Davidson and Bates, "Mixed-effects modeling with crossed random effects for subjects and items", J. Mem. Lang. 59
     (2008).

@@ -102,7 +102,8 @@ class Store:
             self._database = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=10)
             application, version = (self._value(f"PRAGMA {name}") for name in ("application_id", "user_version"))
         except sqlite3.DatabaseError as error:
-            raise UserError(f"{path}: not a listening test's database, or a damaged one ({error}); name the file that listen.py --out made") from None
+            raise UserError(f"{path}: not a listening test's database, or a damaged one ({error}); name the file that "
+                            "listen.py --out made") from None
         if application != _APPLICATION:
             self.close()
             raise UserError(f"{path}: a database, but not a listening test's; name the file that listen.py --out made")

@@ -38,9 +38,9 @@ def test_order_and_sides_are_random_and_the_seeds_own():
     made = Design("ab", ("a", "b"), 12, 10)
     assert made.plan(3) == made.plan(3) != made.plan(4)
     assert made.plan(3) != Design("ab", ("a", "b"), 12, 10, seed=1).plan(3)
-    first = Counter(of("test", made.plan(number))[0].item for number in range(200))
-    assert len(first) == 10 and max(first.values()) < 50  # each of ten about 20 times
-    sides = [trial.slots[0] for number in range(200) for trial in of("test", made.plan(number))]
+    first = Counter(of("test", made.plan(number))[0].item for number in range(60))
+    assert len(first) >= 9 and max(first.values()) < 20  # each of ten about 6 times
+    sides = [trial.slots[0] for number in range(60) for trial in of("test", made.plan(number))]
     assert sides.count("a") == len(sides) / 2
     runs = [sides[place] == sides[place + 1] for place in range(len(sides) - 1)]
     assert 0.35 < sum(runs) / len(runs) < 0.55  # no alternation that somebody could learn
@@ -62,11 +62,12 @@ def test_repeats_exchange_sides_and_come_later():
     for number in range(8):
         plan = made.plan(number)
         again = of("repeat", plan)
-        assert len(again) == made.repeats == 4 and len(plan) == 26
+        assert len(again) == made.repeats == 5 and len(plan) == 27
         for trial in again:
             first = next(place for place, other in enumerate(plan) if other.phase == "test" and other.item == trial.item)
             assert plan[first].slots == trial.slots[::-1] and first < plan.index(trial)
-    assert Design("abx", ("a", "b"), 22, 20).repeats == Design("mushra", ("a",), 22, 20).repeats == Design("ab", ("a", "b"), 5, 3).repeats == 0
+    assert [Design("ab", ("a", "b"), 40, trials).repeats for trials in (4, 5, 10, 25, 30)] == [0, 5, 5, 5, 6]
+    assert Design("abx", ("a", "b"), 22, 20).repeats == Design("mushra", ("a",), 22, 20).repeats == 0
 
 
 def test_x_is_either_one_equally_often():
@@ -74,8 +75,8 @@ def test_x_is_either_one_equally_often():
     for number in range(8):
         left = [trial.slots[2] == trial.slots[0] for trial in of("test", made.plan(number))]
         assert sum(left) == 5 and all(set(trial.slots) == {"a", "b"} and len(trial.slots) == 3 for trial in made.plan(number))
-    first = Counter(of("test", made.plan(number))[0].slots[2] == of("test", made.plan(number))[0].slots[0] for number in range(100))
-    assert 25 < first[True] < 75
+    first = Counter(of("test", made.plan(number))[0].slots[2] == of("test", made.plan(number))[0].slots[0] for number in range(60))
+    assert 15 < first[True] < 45
 
 
 def test_mushra_shuffles_reference_anchor_and_systems():

@@ -21,7 +21,8 @@ def simulated(kind, listeners, answer, systems=(A, B), items=12, trials=10, scri
         for place, trial in enumerate(plan):
             rows.append({"listener": number, "trial": place, "phase": trial.phase, "item": f"u{trial.item}", "slots": list(trial.slots),
                          "answer": answer(number, trial), "seconds": 2.0, "stored": "2026-01-01"})
-        who.append({"number": number, "scripted": int(number in scripted), "agreed": "2026-01-01", "answered": len(plan), "trials": len(plan)})
+        who.append({"number": number, "scripted": int(number in scripted), "agreed": "2026-01-01", "answered": len(plan),
+                    "trials": len(plan)})
     return {"kind": kind, "systems": list(systems), "title": "a report", "fingerprint": "0", "made": "2026-01-01"}, who, rows
 
 
@@ -97,15 +98,15 @@ def test_the_mixed_model_is_the_t_test_over_listeners_where_utterances_do_not_di
 
 
 def test_the_mixed_model_keeps_its_level_and_sees_what_is_there():
-    """No preference on average, but every listener has one of its own: of 40 tests about 2 are wrong, not the half of them."""
+    """No preference on average, but every listener has one of its own: of 24 tests about one is wrong, not the half of them."""
     draw = np.random.default_rng(2)
     listeners, items = np.repeat(np.arange(8), 20), np.tile(np.arange(20), 8)
     p_mixed, p_binomial = [], []
-    for _ in range(40):
+    for _ in range(24):
         values = (draw.random(160) < scipy.stats.norm.cdf(0.8 * draw.standard_normal(8))[listeners]) - 0.5
         p_mixed.append(mixed.p_value(values, listeners, items))
         p_binomial.append(scipy.stats.binomtest(int((values > 0).sum()), 160).pvalue)
-    assert np.mean(np.array(p_mixed) < 0.05) <= 0.1 and np.mean(np.array(p_binomial) < 0.05) >= 0.25
+    assert np.mean(np.array(p_mixed) < 0.05) <= 0.125 and np.mean(np.array(p_binomial) < 0.05) >= 0.25
     assert mixed.p_value((draw.random(160) < 0.85) - 0.5, listeners, items) < 0.001
 
 
@@ -153,11 +154,18 @@ def test_who_always_presses_the_same_side_is_excluded():
         return "A" if number == 1 else "none" if number == 2 else likes(A)(number, trial)
 
     summary = results.evaluate(*simulated("ab", 4, answer))
-    assert summary["excluded"] == {1: "inconsistent: the other system in 2 of 2 repeats"}
+    assert summary["excluded"] == {1: "inconsistent: the other system in 5 of 5 repeats"}
     assert "3 of 4 listeners are counted\nexcluded: listener 1, inconsistent" in summary["about"]
     assert summary["numbers"][0]["first"] == 20 and summary["numbers"][0]["second"] == 0
     kept = results.evaluate(*simulated("ab", 4, answer), keep_all=True)
     assert kept["excluded"] == {} and kept["numbers"][0]["second"] == 5 and "nobody is excluded by rule (--keep-all)" in kept["about"]
+
+
+def test_who_guesses_mostly_stays():
+    """4 of 5 contradictions are no rarer than 19% by a coin; 5 of 5 come in 3%."""
+    draw = np.random.default_rng(4)
+    summary = results.evaluate(*simulated("ab", 40, lambda number, trial: draw.choice(["A", "B"])))
+    assert len(summary["excluded"]) <= 4
 
 
 def test_who_does_not_know_the_reference_is_excluded():
@@ -187,10 +195,12 @@ def test_programs_give_no_listening_result():
     assert summary["about"] == "8 of 8 listeners are scripted: no listening result" and summary["rows"] == summary["numbers"] == []
     assert "Preference" not in results.terminal(summary)
     checked = results.evaluate(*everyone, scripted=True)
-    assert checked["about"].startswith("8 of 8 listeners are scripted: this table is a check of the test, no listening result\n8 of 8 scripted")
-    assert len(checked["rows"]) == 1 and "no listening result" in results.terminal(checked) and "no listening result" in results.markdown(checked)
+    said = "8 of 8 listeners are scripted: this table is a check of the test, no listening result"
+    assert checked["about"].startswith(f"{said}\n8 of 8 scripted listeners are counted") and len(checked["rows"]) == 1
+    assert said in results.terminal(checked) and said in results.markdown(checked)
     some = results.evaluate(*simulated("ab", 8, lambda number, trial: likes(A if number < 6 else B)(number, trial), scripted=(6, 7)))
-    assert some["numbers"][0]["mean"] == 1 and "2 of 8 listeners are scripted: they are left out\n6 of 6 listeners are counted" in some["about"]
+    assert "2 of 8 listeners are scripted: they are left out\n6 of 6 listeners are counted" in some["about"]
+    assert some["numbers"][0]["mean"] == 1
     assert results.evaluate(*simulated("ab", 2, likes(A)), scripted=True)["rows"] == []
     assert results.evaluate(*simulated("ab", 0, likes(A)))["about"] == "nobody has listened yet: no listening result"
 

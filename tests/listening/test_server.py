@@ -66,9 +66,9 @@ def test_eight_at_once_lose_nothing(tmp_path):
             thread.start()
         for thread in threads:
             thread.join()
-    assert [len(given) for given in acknowledged.values()] == [16] * LISTENERS  # 2 of training, 12, 2 repeats
+    assert [len(given) for given in acknowledged.values()] == [19] * LISTENERS  # 2 of training, 12, 5 repeats
     found = stored(path)
-    assert len(found) == 16 * LISTENERS
+    assert len(found) == 19 * LISTENERS
     by_listener = [{trial: answer for (number, trial), answer in found.items() if number == listener} for listener in range(LISTENERS)]
     assert sorted(by_listener, key=str) == sorted(acknowledged.values(), key=str)
 
@@ -103,7 +103,7 @@ def test_kill_9_loses_no_acknowledged_answer(tmp_path):
         before = sum(map(len, list(acknowledged.values())))
         while sum(map(len, list(acknowledged.values()))) < before + 8:  # it serves
             time.sleep(0.002)
-        time.sleep(draw.uniform(0, 0.2))
+        time.sleep(draw.uniform(0, 0.1))
         server.kill()
         killed_at.append(sum(map(len, list(acknowledged.values()))))
         server = Running(path, server.port)
@@ -117,9 +117,10 @@ def test_kill_9_loses_no_acknowledged_answer(tmp_path):
     found = stored(path)
     lost = [(secret, trial) for secret, given in acknowledged.items() for trial, answer in given.items()
             if found.get((numbers[secret], trial)) != answer]
-    print(f"{KILLS} kills, after {killed_at} answers; {sum(map(len, acknowledged.values()))} acknowledged, {len(found)} stored, {len(lost)} lost")
+    total = sum(map(len, acknowledged.values()))
+    print(f"{KILLS} kills, after {killed_at} answers; {total} acknowledged, {len(found)} stored, {len(lost)} lost")
     assert lost == [] and len(acknowledged) == LISTENERS
-    assert len(found) - sum(map(len, acknowledged.values())) <= LISTENERS  # stored, but the word of it was lost: one a listener at most
+    assert len(found) - total <= LISTENERS  # stored, but the word of it was lost: one a listener at most
 
 
 def test_a_listener_goes_on_by_its_link_and_ctrl_c_ends_the_server_in_peace(tmp_path):
@@ -136,7 +137,7 @@ def test_a_listener_goes_on_by_its_link_and_ctrl_c_ends_the_server_in_peace(tmp_
         assert again.get("/api/test").json()["known"] is True
         go_through(again, lambda turn: "B")
         assert again.next() == {"phase": "end"}
-    assert list(stored(path).values()) == ["A"] + ["B"] * 7
+    assert list(stored(path).values()) == ["A"] + ["B"] * 5
 
 
 # --- Nothing is told -----------------------------------------------------------------------------------------------------------------
@@ -184,13 +185,15 @@ def test_headers_keep_the_browser_strict(server):
 # --- Nothing else gets in ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", ["/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/..%2f..%2fetc%2fpasswd", "/page.js/../store.py", "//etc/passwd",
-                                  "/assets/page.html", "/test.db", "/api/audio/0/../../../test.db", "/api/audio/0/..%2f..%2ftest.db",
-                                  "/api/audio/0/%00", "/api/audio/-1/A", "/api/audio/99999999999999999999999/A", "/api/audio/0/a",
-                                  "/api/audio/0/AA", "/api/audio/0/R", "/api/audio/x/A", "/api/audio/7.5/A", "/api/audio/8/A"])
+@pytest.mark.parametrize("path", [
+    "/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/..%2f..%2fetc%2fpasswd", "/page.js/../store.py", "//etc/passwd", "/assets/page.html",
+    "/test.db", "/api/audio/0/../../../test.db", "/api/audio/0/..%2f..%2ftest.db", "/api/audio/0/%00", "/api/audio/-1/A",
+    "/api/audio/99999999999999999999999/A", "/api/audio/0/a", "/api/audio/0/AA", "/api/audio/0/R", "/api/audio/x/A", "/api/audio/7.5/A",
+    "/api/audio/6/A"])
 def test_no_path_leads_anywhere_else(path, server):
     secret = Listener(server.url).secret
-    status, answer = raw(server, f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {secret}\r\nConnection: close\r\n\r\n".encode())
+    head = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {secret}\r\nConnection: close\r\n\r\n"
+    status, answer = raw(server, head.encode())
     assert status == 404 and b"root:" not in answer and b"RIFF" not in answer
 
 
@@ -214,10 +217,12 @@ def test_the_first_answer_stays(server):
     turn = listener.next()
     statuses = [listener.answer(turn, answer).status_code for answer in ("A", "A", "B", "none")]
     assert statuses == [201, 200, 409, 409] and listener.next()["trial"] == 1
-    results = []
-    turn = listener.next()
-    threads = [threading.Thread(target=lambda answer: results.append(Listener(server.url, secret=listener.secret).answer(turn, answer).status_code),
-                                args=(answer,)) for answer in "AB" * 6]
+    results, turn = [], listener.next()
+
+    def send(answer):
+        results.append(Listener(server.url, secret=listener.secret).answer(turn, answer).status_code)
+
+    threads = [threading.Thread(target=send, args=(answer,)) for answer in "AB" * 6]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -226,30 +231,33 @@ def test_the_first_answer_stays(server):
 
 
 @pytest.mark.parametrize("body", [
-    b"", b"{", b"[]", b"3", b"null", b'{"trial": 0}', b'{"answer": "A"}', b'{"trial": "0", "answer": "A"}', b'{"trial": true, "answer": "A"}',
-    b'{"trial": 0, "answer": "C"}', b'{"trial": 0, "answer": 1}', b'{"trial": 0, "answer": {"A": 5}}', b'{"trial": 0, "answer": "A", "x": 1}',
-    b'{"trial": 0, "answer": "A", "seconds": -1}', b'{"trial": 0, "answer": "A", "seconds": NaN}', b'{"trial": 0, "answer": "A", "seconds": "1"}',
+    b"", b"{", b"[]", b"3", b"null", b'{"trial": 0}', b'{"answer": "A"}', b'{"trial": "0", "answer": "A"}',
+    b'{"trial": true, "answer": "A"}', b'{"trial": 0, "answer": "C"}', b'{"trial": 0, "answer": 1}', b'{"trial": 0, "answer": {"A": 5}}',
+    b'{"trial": 0, "answer": "A", "x": 1}', b'{"trial": 0, "answer": "A", "seconds": -1}', b'{"trial": 0, "answer": "A", "seconds": NaN}',
+    b'{"trial": 0, "answer": "A", "seconds": "1"}',
     b'{"trial": 0, "answer": "A", "seconds": 1' + b"0" * 400 + b"}", b'{"trial": 0, "answer": "A", "seconds": 1e400}', b"[" * 9000,
     b'\xff{"trial": 0}', b'{"trial": 1' + b"0" * 5000 + b', "answer": "A"}'])
 def test_values_are_checked(body, server):
     listener = Listener(server.url)
-    got = requests.post(f"{server.url}/api/answer", data=body, headers={**listener.headers(), "content-type": "application/json"}, timeout=10)
+    headers = {**listener.headers(), "content-type": "application/json"}
+    got = requests.post(f"{server.url}/api/answer", data=body, headers=headers, timeout=10)
     assert got.status_code == 400 and set(got.json()) == {"error"} and listener.next()["trial"] == 0
 
 
-@pytest.mark.parametrize("trial", [-1, 8, 10 ** 30])
+@pytest.mark.parametrize("trial", [-1, 6, 10 ** 30])
 def test_trials_that_there_are_not(trial, server):
     assert Listener(server.url).post("/api/answer", {"trial": trial, "answer": "A"}).status_code == 404
 
 
 def test_large_bodies_are_refused_before_they_are_read(server):
     listener = Listener(server.url)
-    head = (f"POST /api/answer HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nAuthorization: Bearer {listener.secret}\r\n")
+    head = ("POST /api/answer HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+            f"Authorization: Bearer {listener.secret}\r\n")
     assert raw(server, f"{head}Content-Length: 10000000\r\n\r\n".encode())[0] == 413  # not one byte of them was sent
     body = b'{"trial": 0, "answer": "A"' + b" " * 10_000_000 + b"}"
+    headers = {**listener.headers(), "content-type": "application/json"}
     try:
-        assert listener.session.post(f"{server.url}/api/answer", data=body, headers={**listener.headers(), "content-type": "application/json"},
-                                     timeout=10).status_code == 413
+        assert listener.session.post(f"{server.url}/api/answer", data=body, headers=headers, timeout=10).status_code == 413
     except requests.ConnectionError:
         pass  # it hung up while they came
     chunk = b"4000\r\n" + b" " * 0x4000 + b"\r\n"
@@ -264,7 +272,8 @@ def test_methods_and_types(server):
     for path in ("/api/answer", "/api/start"):
         assert listener.get(path).status_code == 405
         for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):  # what a form of another site could send
-            got = requests.post(server.url + path, data=b'{"agreed": true}', headers={**listener.headers(), "content-type": kind}, timeout=10)
+            headers = {**listener.headers(), "content-type": kind}
+            got = requests.post(server.url + path, data=b'{"agreed": true}', headers=headers, timeout=10)
             assert got.status_code == 415
     for method in ("PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"):
         got = requests.request(method, f"{server.url}/api/answer", timeout=10)

@@ -27,7 +27,7 @@ def test_a_test_comes_back_as_it_was_made(opened):
 
 def test_answers_come_in_order_once_and_stay(opened):
     listener = opened.listener(opened.start())
-    assert (listener.number, listener.scripted, opened.turn(listener)) == (0, False, (0, 8))
+    assert (listener.number, listener.scripted, opened.turn(listener)) == (0, False, (0, 6))
     assert opened.answer(listener, 0, "A", 1.5) is True
     assert opened.answer(listener, 0, "A") is False  # sent again: nothing happens
     with pytest.raises(Conflict, match="this trial has another answer, which stays"):
@@ -42,12 +42,12 @@ def test_answers_come_in_order_once_and_stay(opened):
 def test_listeners_have_plans_of_their_own(opened):
     one, two = (opened.listener(opened.start(scripted)) for scripted in (False, True))
     assert (two.number, two.scripted) == (1, True)
-    assert [opened.trial(one, number) for number in range(8)] == opened.design.plan(0)
-    assert [opened.trial(two, number) for number in range(8)] == opened.design.plan(1)
-    assert opened.trial(one, 8) is None and opened.listener("nobody") is None
+    assert [opened.trial(one, number) for number in range(6)] == opened.design.plan(0)
+    assert [opened.trial(two, number) for number in range(6)] == opened.design.plan(1)
+    assert opened.trial(one, 6) is None and opened.listener("nobody") is None
     opened.answer(one, 0, "A")
-    assert opened.turn(two) == (0, 8)
-    assert [(each["answered"], each["trials"], each["scripted"]) for each in opened.listeners()] == [(1, 8, 0), (0, 8, 1)]
+    assert opened.turn(two) == (0, 6)
+    assert [(each["answered"], each["trials"], each["scripted"]) for each in opened.listeners()] == [(1, 6, 0), (0, 6, 1)]
 
 
 def test_threads_and_processes_start_listeners_at_once(opened):
@@ -67,7 +67,7 @@ def test_a_test_goes_on_where_it_was(opened):
     opened.keep_token("from-now-on")
     opened.close()
     again = Store(opened.path)
-    assert again.turn(again.listener(secret)) == (1, 8) and again.settings["token"] == "from-now-on"
+    assert again.turn(again.listener(secret)) == (1, 6) and again.settings["token"] == "from-now-on"
     again.close()
 
 
