@@ -59,20 +59,16 @@ def write(form, path, name, weights="float32"):
         UserError: as `check`; a converter that fails, with what it says; or the file cannot be written.
     """
     check(name, weights)
-    made = {"onnx": _onnx, "litert": _litert, "keras": _keras, "saved-model": _saved_model}[name]
-    with backend.portable(), backend.aside():
-        try:
-            content = made(form.model, weights)
-        except Exception as error:  # whatever a converter makes of a network
-            raise UserError(f"{form.model.name} cannot be converted to {name}: {str(error).strip().splitlines()[0]}") from error
+    convert = {"onnx": _onnx, "litert": _litert, "keras": _keras, "saved-model": _saved_model}[name]
+    path = Path(path)
     try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        if callable(content):
-            content(path)
-        else:
-            Path(path).write_bytes(content)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with backend.portable(), backend.aside():
+            convert(form.model, weights, path)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}); free some space or name another place") from None
+    except Exception as error:  # whatever a converter makes of a network
+        raise UserError(f"{form.model.name} cannot be converted to {name}: {str(error).strip().splitlines()[0]}") from error
 
 
 def run(path, name):
@@ -95,20 +91,19 @@ def run(path, name):
 # --- ONNX ------------------------------------------------------------------------------------------------------------------------
 
 
-def _onnx(model, weights):
+def _onnx(model, weights, path):
     import tf2onnx
 
     function = _function(model)
     proto, _ = tf2onnx.convert.from_function(function, function.input_signature, opset=OPSET)
     if weights == "float32":
-        return proto.SerializeToString()
+        path.write_bytes(proto.SerializeToString())
+        return
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     kept = [node.name for node in proto.graph.node if any(part in node.name for part in OF_THE_SIGNAL)]
-    with tempfile.TemporaryDirectory() as folder:
-        quantize_dynamic(proto, Path(folder) / "int8.onnx", per_channel=True, weight_type=QuantType.QInt8, nodes_to_exclude=kept,
-                         extra_options={"EnableSubgraph": True})
-        return (Path(folder) / "int8.onnx").read_bytes()
+    quantize_dynamic(proto, path, per_channel=True, weight_type=QuantType.QInt8, nodes_to_exclude=kept,
+                     extra_options={"EnableSubgraph": True})
 
 
 def _run_onnx(path):
@@ -125,7 +120,7 @@ def _run_onnx(path):
 # --- LiteRT ----------------------------------------------------------------------------------------------------------------------
 
 
-def _litert(model, weights):
+def _litert(model, weights, path):
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
@@ -140,7 +135,7 @@ def _litert(model, weights):
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if weights == "float16":
             converter.target_spec.supported_types = [tf.float16]
-        return converter.convert()
+        path.write_bytes(converter.convert())
 
 
 def _run_litert(path):
@@ -155,10 +150,10 @@ def _run_litert(path):
 # --- Keras, SavedModel -----------------------------------------------------------------------------------------------------------
 
 
-def _keras(model, weights):
-    with tempfile.TemporaryDirectory() as folder:
+def _keras(model, weights, path):
+    with tempfile.TemporaryDirectory() as folder:  # Keras wants the suffix
         model.save(Path(folder) / "model.keras")
-        return (Path(folder) / "model.keras").read_bytes()
+        path.write_bytes((Path(folder) / "model.keras").read_bytes())
 
 
 def _run_keras(path):
@@ -174,12 +169,12 @@ def _run_keras(path):
     return call
 
 
-def _saved_model(model, weights):
+def _saved_model(model, weights, path):
     import tensorflow as tf
 
     module = tf.Module()
     module.model, module.run = model, _function(model)
-    return lambda folder: tf.saved_model.save(module, str(folder), signatures=module.run)
+    tf.saved_model.save(module, str(path), signatures=module.run)
 
 
 def _run_saved_model(path):
