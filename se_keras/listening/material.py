@@ -14,7 +14,7 @@ from se_keras.listening.design import ANCHOR, REFERENCE
 from se_keras.report import listening
 from se_keras.signals.audio import SAMPLE_RATE
 
-CUTOFF_HZ = 3500  # of the anchor (BS.1534-3, section 5.1)
+CUTOFF_HZ = 3500  # of the anchor (BS.1534-3)
 _STOP_HZ, _STOP_DB = 4000, 60  # where the anchor's filter has fallen by as much; BS.1534-3 asks for 25 dB at 4 kHz, 50 dB at 4.5 kHz
 
 
@@ -96,7 +96,7 @@ def anchor(wave):
     Returns:
         float32 `(samples,)`.
 
-    Reference: ITU-R BS.1534-3, section 5.1.
+    Reference: ITU-R BS.1534-3, "Method for the subjective assessment of intermediate quality level of audio systems" (2015).
     """
     taps, beta = scipy.signal.kaiserord(_STOP_DB, (_STOP_HZ - CUTOFF_HZ) / (SAMPLE_RATE / 2))
     taps |= 1  # odd: the delay is whole samples, which "same" takes away

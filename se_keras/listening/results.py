@@ -14,7 +14,7 @@ from se_keras.listening import design, mixed
 from se_keras.report import page, tables
 from se_keras.report.statistics import cluster_bootstrap
 
-REFERENCE_BELOW, REFERENCE_SHARE = 90, 0.15  # BS.1534-3, section 4.1.2: the hidden reference below 90 in more than 15% of the items
+REFERENCE_BELOW, REFERENCE_SHARE = 90, 0.15  # BS.1534-3: the hidden reference below 90 in more than 15% of the items
 CHANCE = 0.05  # of contradicting oneself as often by tossing a coin
 _COLUMNS = ("listener", "scripted", "excluded", "trial", "phase", "item", "slots", "answer", "seconds", "stored")
 _ABOUT = {

@@ -188,8 +188,8 @@ def test_headers_keep_the_browser_strict(server):
 @pytest.mark.parametrize("path", [
     "/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/..%2f..%2fetc%2fpasswd", "/page.js/../store.py", "//etc/passwd",
     "/assets/page.html", "/test.db", "/api/audio/0/../../../test.db", "/api/audio/0/..%2f..%2ftest.db", "/api/audio/0/%00",
-    "/api/audio/-1/A", "/api/audio/99999999999999999999999/A", "/api/audio/0/a", "/api/audio/0/AA", "/api/audio/0/R", "/api/audio/x/A", "/api/audio/7.5/A",
-    "/api/audio/6/A"])
+    "/api/audio/-1/A", "/api/audio/99999999999999999999999/A", "/api/audio/0/a", "/api/audio/0/AA",
+    "/api/audio/0/R", "/api/audio/x/A", "/api/audio/7.5/A", "/api/audio/6/A"])
 def test_no_path_leads_anywhere_else(path, server):
     secret = Listener(server.url).secret
     head = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {secret}\r\nConnection: close\r\n\r\n"
