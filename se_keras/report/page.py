@@ -8,6 +8,7 @@ import numpy as np
 
 from se_keras import files
 from se_keras.errors import UserError
+from se_keras.mixtures.manifest import UNKNOWN
 from se_keras.report import costs, drawing, gains, listening, tables
 
 LIMIT_BYTES = 15_000_000
@@ -85,6 +86,7 @@ def _save(path, content, heard, said, reference="clean", charts=True):
     used = sum(len(text.encode()) for text in fixed.values()) + len(_script([content, said]).encode()) + 100 * len(heard) + 10_000
     audio = listening.encoded(heard, LIMIT_BYTES - used, reference)
     content["heard"] = [{"id": name, **said[name], "audio": versions} for name, versions in audio.items()]
+    content["level"] = "one speech level" if all(reference in versions for versions in audio.values()) else "one level"
     files.write_text(path, _filled({**fixed, "DATA": _script(content)}))
     return path
 
@@ -123,7 +125,8 @@ def add_listening(path, section):
     Raises:
         UserError: as `read`.
     """
-    files.write_text(path, _filled({**_fixed(), "DATA": _script({**read(path), "listening": section})}))
+    content = {"level": "one speech level", **read(path), "listening": section}  # which pages said nothing of, before they were of two kinds
+    files.write_text(path, _filled({**_fixed(charts=bool(content.get("metrics"))), "DATA": _script(content)}))
 
 
 def _fixed(charts=True):
@@ -177,18 +180,26 @@ def _utterances(summary, scores, heard, most, distances):
     judged = {judge: {system: [_plain(rows[column]) for column in columns] for system, rows in by_system.items()}
               for judge, columns in listening.judge_columns(scores).items()}
     targets = {judge: entry["target"] for judge, entry in summary["judges"].items()} | {"Quality-Net": summary["target"]}
-    return {"ids": ids, "scored": summary["utterances"], "snr": tables.snr_labels(first["snr_db"]), "noise": list(first["noise_type"]),
-            "speaker": list(first["speaker"]),
+    return {"ids": ids, "scored": summary["utterances"], "snr": tables.snr_labels(first["snr_db"]), "noise": _known(first["noise_type"]),
+            "speaker": _known(first["speaker"]),
             "scores": {system: {name: _plain(rows[name]) for name in summary["averages"]} for system, rows in by_system.items()},
             "judges": {judge: {"target": targets.get(judge, "score"), "higher": judge not in distances, "systems": values}
                        for judge, values in judged.items()}}
 
 
 def _gains(scores, metric, baseline):
-    """{"snr" or "noise_type": {label: {system: [mean, low, high]}}} of `gains.by_condition`."""
+    """{"snr" or "noise_type": {label: {system: [mean, low, high]}}} of `gains.by_condition`; of "all" where it knows of no condition."""
     found = gains.by_condition(scores, metric, baseline)
+    if list(found.get("noise_type", ())) == [UNKNOWN]:
+        everything = found.pop("noise_type")[UNKNOWN]
+        found = found or {"all": {"all utterances": everything}}
     return {column: {label: {system: tables.plain([each.mean, each.low, each.high]) for system, each in systems.items()}
                      for label, systems in labels.items()} for column, labels in found.items()}
+
+
+def _known(names):
+    """Names, "" for what nothing names."""
+    return ["" if name == UNKNOWN else name for name in names]
 
 
 def _plain(column):

@@ -140,6 +140,19 @@ def test_gains_are_those_of_the_figure(tmp_path):
     assert data["gains"]["pesq_raw"]["noise_type"]["white"]["mse"] == [interval.mean, interval.low, interval.high]
 
 
+def test_recordings_of_which_nothing_is_known(tmp_path):
+    """No SNR, noise, speaker or clean wave: one gain over all, no name for what has none, and levels that are no levels of speech."""
+    scores = score_rows().assign(noise_type="unknown", speaker="unknown", snr_db=np.nan)
+    heard = {"u0": {system: speech_like(0.2) for system in ("noisy", "mse", "quality")}}
+    _, data = content(page.write(tmp_path / "index.html", "Report", tables.summarise(scores), scores, lambda ids: heard))
+    assert set(data["noise"] + data["speaker"] + data["snr"]) == {""} and data["level"] == "one level"
+    assert list(data["gains"]["pesq_raw"]) == ["all"]
+    assert data["gains"]["pesq_raw"]["all"]["all utterances"]["quality"][0] == pytest.approx(np.mean([0, 0.2, 0.4, 0.6, 0.8, 1.0]))
+    scores["snr_db"] = 5.0  # something is known
+    _, data = content(page.write(tmp_path / "index.html", "Report", tables.summarise(scores), scores, lambda ids: waves()))
+    assert list(data["gains"]["pesq_raw"]) == ["snr"] and data["level"] == "one speech level"
+
+
 def test_one_long_utterance_leaves_room_for_short_ones():
     wave = speech_like(0.5, seed=4)
     kept = listening.encoded({"long": {"clean": np.tile(wave, 40)}, "short": {"clean": wave}}, 20_000)

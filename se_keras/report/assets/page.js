@@ -67,7 +67,8 @@ const SETTINGS = {displaylogo: false, responsive: true};
 
 function gains() {
   const metric = data.metrics.find(known => known.name === get("gain-metric").value);
-  for (const [chart, condition, title] of [["gain-snr", "snr", "SNR"], ["gain-noise", "noise_type", "Noise"]]) {
+  const other = "all" in data.gains[metric.name] ? ["gain-noise", "all", ""] : ["gain-noise", "noise_type", "Noise"];
+  for (const [chart, condition, title] of [["gain-snr", "snr", "SNR"], other]) {
     const groups = Object.entries(data.gains[metric.name][condition] ?? {}), labels = groups.map(([label]) => label);
     get(chart).hidden = labels.length === 0;
     if (!labels.length) continue;
@@ -77,7 +78,8 @@ function gains() {
         hovertemplate: "%{x}: %{y:.3f}", error_y: {symmetric: false, thickness: 1, width: 2,
           array: parts.map(([gain, , high]) => high - gain), arrayminus: parts.map(([gain, low]) => gain - low)}};
     });
-    Plotly.react(chart, traces.map(plain), {...LAYOUT, barmode: "group", xaxis: {title: {text: title}, type: "category"},
+    Plotly.react(chart, traces.map(plain), {...LAYOUT, barmode: "group", bargap: labels.length > 1 ? 0.2 : 0.7,
+      xaxis: {title: {text: title}, type: "category"},
       yaxis: {title: {text: `${metric.label}, minus ${plainText(data.baseline)}`}}}, SETTINGS);
   }
 }
@@ -185,7 +187,8 @@ class Browser {
     this.visible = [];
     const of = list => distinct([...this.items.keys()].map(id => list[number.get(id)])).filter(value => value !== "");
     for (const [id, list] of [["filter-snr", data.snr], ["filter-noise", data.noise], ["filter-speaker", data.speaker]]) {
-      options(get(id), [["", "all"], ...of(list).map(value => [value, value])]);
+      const values = of(list);
+      options(get(id), values.length > 1 ? [["", "all"], ...values.map(value => [value, value])] : [["", "all"]]);
     }
     options(get("sort-by"), [["", "what chose them"], ...data.metrics.map(metric => [`gain ${metric.name}`, `gain in ${metric.label} over ${data.baseline}`]),
       ...Object.keys(data.judges).map(judge => [`gap ${judge}`, `overrated by ${judge}`])]);
@@ -353,6 +356,7 @@ class Browser {
 
 document.title = get("title").textContent = data.title;
 get("note").textContent = data.note ?? "";
+get("level").textContent = data.level;
 if (data.metrics.length) {
   get("averages").hidden = false;
   get("about").textContent = `${data.about}${data.aboutCost}`;
