@@ -39,8 +39,8 @@ def main(argv=None):
     parser.add_argument("--out", metavar="PATH",
                         help="a file for one input file, else a folder; what it holds under the same names is replaced")
     parser.add_argument("--enhancer", metavar="NAME|RUN",
-                        help="a shipped model, a run folder of train.py or finetune.py, or wiener: the classical filter; where not given, "
-                             f"{DEFAULT_ENHANCER}, with --live and no --look-ahead {LIVE_ENHANCER}")
+                        help="a shipped model, a run folder of train.py or finetune.py, a file of export.py, or wiener: the classical "
+                             f"filter; where not given, {DEFAULT_ENHANCER}, with --live and no --look-ahead {LIVE_ENHANCER}")
     parser.add_argument("--piece", type=float, default=streaming.PIECE_S, metavar="SECONDS",
                         help="files longer than two pieces are enhanced piece by piece; shorter pieces take less memory")
     parser.add_argument("--dry", type=cli.fraction, default=0.0, metavar="SHARE",
@@ -109,7 +109,7 @@ def enhance_live(parser, args):
 
     system = load_system(args.enhancer)
     if args.look_ahead is None:
-        stream = StreamingEnhancer(system)
+        stream = getattr(system, "stream", None) or StreamingEnhancer(system)  # a file of export.py brings its own
     else:
         stream = BufferedEnhancer(Mixed(system, args.dry) if args.dry else system, look_ahead_s=args.look_ahead)
     print(f"live by {args.enhancer}: latency {1000 * stream.latency_s:.0f} ms and the device's own; Ctrl-C ends it", file=sys.stderr)

@@ -6,13 +6,13 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from se_keras import cli, files, models, pretrained
-from se_keras.export import formats
+from se_keras.export import formats, web
 
 DESCRIPTION = """Export an enhancer or a Quality-Net for other runtimes. Each file is run and compared with Keras before it is kept.
 
   python export.py blstm-hearing --format onnx --out exported/       waves in, waves out, of any length
   python export.py lstm-ears --format litert --out exported/         also its streaming step, with the state as inputs and outputs
-  python export.py lstm-ears --format onnx --weights int8 --out exported/
+  python export.py lstm-ears --format litert --weights int8 --out exported/
   python export.py quality-net-ears --format keras --out exported/   degraded and clean wave in, PESQ out
 
 FILE.json beside each file says what it takes and gives. docs/export.md shows how to run it."""
@@ -27,13 +27,15 @@ def main(argv=None):
                         help="wave: whole recordings; step: blocks of a stream, of a causal network; network: the network as it is, on "
                              "spectra; where not given, wave, and step where there is one")
     parser.add_argument("--weights", choices=("float32", "float16", "int8"), default="float32",
-                        help="smaller files that are a little off (docs/export.md): float16 of litert, int8 of litert and onnx")
+                        help="of litert: smaller files that are a little off (docs/export.md)")
     parser.add_argument("--web", metavar="DIR", help="also a page that enhances in the browser, with the onnxruntime-web of this folder "
                                                      "(npm install onnxruntime-web); of onnx")
     args = parser.parse_args(argv)
     if args.web and args.format != "onnx":
         parser.error(f"--web takes --format onnx, not {args.format}")
     card, out = pretrained.read_card(args.model), Path(args.out)
+    if args.web:
+        web.check(args.web)
     formats.check(args.format, args.weights)
     from se_keras.export import forms, making  # after the cheap checks: these take a moment
 

@@ -20,14 +20,14 @@ from se_keras import cli  # noqa: E402
 from se_keras.backend import available_cores  # noqa: E402
 from se_keras.errors import UserError  # noqa: E402
 
-DESCRIPTION = """Speed and memory, side by side with peers, as a Markdown table: about a quarter of an hour on a quiet machine.
+DESCRIPTION = """Speed and memory, side by side with peers, as a Markdown table: about 20 minutes on a quiet machine.
 
   python benchmarks/run.py                          everything
   python benchmarks/run.py --only enhancing scores  some of it
   python benchmarks/run.py --quick                  does it all work? (its numbers are rough, and not kept)
 
 Every case runs in a process of its own, on so many cores and without a GPU; contenders of a case take turns in it."""
-TOPICS = ("training_steps", "hearing", "scores", "pipeline", "enhancing")
+TOPICS = ("training_steps", "hearing", "scores", "pipeline", "enhancing", "exported")
 RESULTS = Path(__file__).resolve().parent / "results.json"
 
 

@@ -16,9 +16,8 @@ from se_keras.export.forms import named
 
 SUFFIXES = {"onnx": ".onnx", "litert": ".tflite", "keras": ".keras", "saved-model": ""}  # a SavedModel is a folder
 NEEDS = {"onnx": ("onnx", "tf2onnx", "onnxruntime"), "litert": ("ai_edge_litert",)}
-WEIGHTS = {"onnx": ("float32", "int8"), "litert": ("float32", "float16", "int8"), "keras": ("float32",), "saved-model": ("float32",)}
+WEIGHTS = {"onnx": ("float32",), "litert": ("float32", "float16", "int8"), "keras": ("float32",), "saved-model": ("float32",)}
 OPSET = 18
-OF_THE_SIGNAL = ("/stft", "/istft", "/spectrum", "/frame", "/running")  # layers that stay float32 beside int8 weights: 8 bits are too few
 
 
 def check(name, weights="float32"):
@@ -52,8 +51,8 @@ def write(form, path, name, weights="float32"):
         form: `forms.Form`.
         path: of the file, or of the folder of a SavedModel.
         name: format, a key of `SUFFIXES`.
-        weights: "float32"; "float16" halves the file, and it computes in float32; "int8" quarters it, and matrix products are of int8 with
-            a scale for each call.
+        weights: "float32"; "float16" halves the file, and it computes in float32; "int8" quarters it, with a scale for
+            each column of a matrix. Of LiteRT only.
 
     Raises:
         UserError: as `check`; a converter that fails, with what it says; or the file cannot be written.
@@ -96,14 +95,7 @@ def _onnx(model, weights, path):
 
     function = _function(model)
     proto, _ = tf2onnx.convert.from_function(function, function.input_signature, opset=OPSET)
-    if weights == "float32":
-        path.write_bytes(proto.SerializeToString())
-        return
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    kept = [node.name for node in proto.graph.node if any(part in node.name for part in OF_THE_SIGNAL)]
-    quantize_dynamic(proto, path, per_channel=True, weight_type=QuantType.QInt8, nodes_to_exclude=kept,
-                     extra_options={"EnableSubgraph": True})
+    path.write_bytes(proto.SerializeToString())
 
 
 def _run_onnx(path):

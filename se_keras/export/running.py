@@ -121,6 +121,7 @@ class ExportedSystem:
     Attributes:
         name: of the file.
         fingerprint: sha256 of the file, or of all files of a SavedModel.
+        stream: `ExportedStream` of a step; None of a wave form.
 
     Raises:
         UserError: as `load`; or a file of a Quality-Net, or of a bare network.
@@ -132,13 +133,13 @@ class ExportedSystem:
             raise UserError(f"{path}: a {card['name']} in the form {card['form']}, which enhances no waves; an enhancer's wave or step form "
                             "is expected here")
         self.name, self.fingerprint = path.name, _sha256(path)
-        self._stream = ExportedStream(path, card) if card["form"] == "step" else None
-        self._run = None if self._stream else formats.run(path, card["format"])
+        self.stream = ExportedStream(path, card) if card["form"] == "step" else None
+        self._run = None if self.stream else formats.run(path, card["format"])
 
     def enhance(self, waves):
         """Enhance waves, float32 `(samples,)` each, at 16 kHz; same lengths out."""
-        if self._stream:
-            return [np.concatenate([self._stream.process(wave), self._stream.flush()]) for wave in waves]
+        if self.stream:
+            return [np.concatenate([self.stream.process(wave), self.stream.flush()]) for wave in waves]
         return [self._run({"noisy": np.asarray(wave, np.float32)[None]})["enhanced"][0] for wave in waves]
 
 
