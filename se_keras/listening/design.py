@@ -57,6 +57,8 @@ class Design:
         if twice := sorted({name for name in self.systems if self.systems.count(name) > 1}):
             raise UserError(f"--systems: {twice[0]} is listed twice; list each once")
         if self.kind == "mushra":
+            if own := [name for name in self.systems if name in (REFERENCE, ANCHOR)]:
+                raise UserError(f"--systems: mushra has its own {own[0]}; give this system another name, and make the report anew")
             if not 1 <= len(self.systems) <= MOST_SYSTEMS:
                 raise UserError(f"--systems: {len(self.systems)} systems; mushra takes 1 to {MOST_SYSTEMS}, beside reference and anchor")
         elif not 2 <= len(self.systems) <= MOST_SYSTEMS:

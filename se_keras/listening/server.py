@@ -205,6 +205,8 @@ class _Test:
 
     def _check_token(self, secret):
         if (token := self.settings["token"]) is None:
+            if secret is not None:  # a listener's own link, mistyped: going on as somebody new is not what is meant
+                raise HTTPException(403, "this link belongs to no listener of this test; open all of it, or leave out what follows #")
             return
         if secret is None:
             raise HTTPException(401, "this test is by invitation; open the whole link that you were given")

@@ -67,7 +67,8 @@ def create(path, settings, audio):
         raise UserError(f"{log}: is left of a database that is gone, and may hold its last answers; move it away, or name another file")
     settings = {**settings, "made": _now()}
     with files.replacing(path) as temporary:
-        temporary.unlink(missing_ok=True)
+        for left in (temporary, temporary.with_name(f"{temporary.name}-journal")):  # by one that was killed
+            left.unlink(missing_ok=True)
         with contextlib.closing(sqlite3.connect(temporary, isolation_level=None)) as database:
             try:
                 database.executescript(f"PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {VERSION}; BEGIN; {_TABLES}")

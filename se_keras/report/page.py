@@ -125,7 +125,7 @@ def add_listening(path, section):
     Raises:
         UserError: as `read`.
     """
-    content = {"level": "one speech level", **read(path), "listening": section}  # which pages said nothing of, before they were of two kinds
+    content = {"level": "one speech level", **read(path), "listening": section}  # older pages do not say theirs
     files.write_text(path, _filled({**_fixed(charts=bool(content.get("metrics"))), "DATA": _script(content)}))
 
 

@@ -90,6 +90,7 @@ def test_mushra_shuffles_reference_anchor_and_systems():
 @pytest.mark.parametrize("arguments, message", [
     (("abc", ("a", "b"), 5, 5), "unknown --kind 'abc'; known: ab, abx, mushra"),
     (("ab", ("a", "a"), 5, 5), "--systems: a is listed twice"), (("ab", ("a",), 5, 5), "1 system; ab compares pairs: name 2 to 8"),
+    (("mushra", ("a", "anchor"), 5, 5), "mushra has its own anchor"),
     (("mushra", tuple("abcdefghi"), 5, 5), "9 systems; mushra takes 1 to 8"),
     (("ab", ("a", "b"), 5, 6), "--trials 6: there are 5 to ask about, 5 utterances of 1 pair of systems; ask for 1 to 5"),
     (("ab", ("a", "b", "c"), 1, 4), "--trials 4: there are 3 to ask about, 1 utterance of 3 pairs of systems")])

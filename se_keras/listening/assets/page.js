@@ -26,7 +26,12 @@ const wait = ms => new Promise(done => setTimeout(done, ms));
 
 // --- Server ------------------------------------------------------------------------------------------------------------------------------
 
-class Refused extends Error {}
+class Refused extends Error {
+  constructor(status, said) {
+    super(said);
+    this.status = status;
+  }
+}
 
 class Server {
   constructor(secret) {
@@ -43,7 +48,7 @@ class Server {
     const headers = {...options.headers, ...(this.secret ? {authorization: `Bearer ${this.secret}`} : {})};
     const answer = await fetch(path, {...options, headers});
     if (answer.status >= 500) throw new TypeError(`status ${answer.status}`);
-    if (!answer.ok) throw new Refused((await answer.json().catch(() => ({}))).error ?? `status ${answer.status}`);
+    if (!answer.ok) throw new Refused(answer.status, (await answer.json().catch(() => ({}))).error ?? `status ${answer.status}`);
     return answer;
   }
 
@@ -336,7 +341,12 @@ async function main() {
     const versions = about.kind === "mushra" ? ["R", ...next.slots] : next.slots;
     const buffers = await patiently(() => server.audio(next.trial, versions), "The audio cannot be loaded; trying again.");
     const {answer, seconds} = await question.ask(next.slots, buffers);
-    next = (await server.insist("/api/answer", {trial: next.trial, answer, seconds})).next;
+    try {
+      next = (await server.insist("/api/answer", {trial: next.trial, answer, seconds})).next;
+    } catch (error) {
+      if (error.status !== 409) throw error;
+      next = await server.insist("/api/next");  // it was answered in another window: that answer stays
+    }
   }
   progress(next);
   show("end");
