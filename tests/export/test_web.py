@@ -223,8 +223,19 @@ def test_the_step_keeps_its_states_in_recordings_and_live(browser, pages):
         assert len(noisy) == 15_000 and tab.text_content("#playing") == ATTACK
         np.testing.assert_allclose(heard(tab, "enhanced"), expected(noisy), atol=1e-5)
 
+        tab.evaluate("""() => {
+            const devices = navigator.mediaDevices, real = devices.getUserMedia.bind(devices);
+            devices.getUserMedia = async () => {
+                devices.getUserMedia = real;
+                throw new DOMException('Permission denied', 'NotAllowedError');
+            };
+        }""")
+        tab.click("#microphone")
+        tab.wait_for_selector("#failure >> text=The microphone cannot be used: Permission denied")
+        assert tab.evaluate("player.buffers.size") == 2  # what was there stays
         tab.click("#microphone")
         tab.wait_for_selector("#player[data-loaded=live]")
+        assert not tab.is_visible("#failure")
         peak = tab.evaluate("""async () => {
             const analyser = new AnalyserNode(live.context, {fftSize: 16384});
             live.node.connect(analyser);

@@ -129,7 +129,7 @@ function wav(samples) {  // 16-bit PCM, mono
 
 async function microphone() {
   busy(true);
-  player.empty();
+  player.stop();
   const context = new AudioContext({sampleRate: RATE});
   let stream;
   try {
@@ -146,9 +146,10 @@ async function microphone() {
     stream?.getTracks().forEach(track => track.stop());
     await context.close();
     busy(false);
-    fail(`The microphone cannot be used: ${error.message}`);
+    fail(`The microphone cannot be used: ${error.message}${error.name === "NotSupportedError" ? " Chromium can." : ""}`);
     return;
   }
+  player.empty();
   get("progress").hidden = true;
   get("microphone").disabled = false;
   get("microphone").textContent = "Stop";
