@@ -18,7 +18,7 @@ REFERENCE_BELOW, REFERENCE_SHARE = 90, 0.15  # BS.1534-3: the hidden reference b
 CHANCE = 0.05  # of contradicting oneself as often by tossing a coin
 _COLUMNS = ("listener", "scripted", "excluded", "trial", "phase", "item", "slots", "answer", "seconds", "stored")
 _ABOUT = {
-    "ab": "Preference: share of the answers that prefer one system; those that prefer neither are counted beside, and are in no share, "
+    "ab": "Prefer A: its share of the answers that prefer one system; those that prefer neither are counted beside, and are in no share, "
           "interval or test. p: of no preference.",
     "abx": "Correct: share of the answers that name what X is. p: of guessing, 0.5.",
     "mushra": "Ratings from 0 to 100; differences are within listener and utterance. p: of no difference.",
@@ -217,10 +217,10 @@ _BOOTSTRAPS = ["95% by listener", "95% by utterance"]
 _NAMES = {"ab": "AB preference test", "abx": "ABX test", "mushra": "MUSHRA test"}
 _NUMBERS = {"ab": _ab, "abx": _abx, "mushra": _mushra}
 _TESTED = ["95% Wilson", *_BOOTSTRAPS, "p binomial", "p mixed"]
-_HEADERS = {"ab": ["A", "B", "A preferred", "neither", "B preferred", "Preference for A", *_TESTED],
+_HEADERS = {"ab": ["A", "B", "A : neither : B", "Prefer A", *_TESTED],
             "abx": ["Systems", "answers", "Correct", *_TESTED],
             "mushra": ["Condition", "Mean", *_BOOTSTRAPS, "p mixed"]}
-_CELLS = {"ab": lambda row: [*row["pair"], *(str(row[name]) for name in ("first", "neither", "second")), *_share_cells(row)],
+_CELLS = {"ab": lambda row: [*row["pair"], f"{row['first']} : {row['neither']} : {row['second']}", *_share_cells(row)],
           "abx": lambda row: [" against ".join(row["pair"]), str(row["count"]), *_share_cells(row)], "mushra": _mushra_cells}
 
 

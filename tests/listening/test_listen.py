@@ -50,9 +50,9 @@ def test_from_a_report_to_answers_and_into_the_report(tmp_path, capsys, reported
     listen.main(["results", str(path), "--report", str(folder), "--out", str(tmp_path / "answers.csv")])
     said = capsys.readouterr().out
     assert "2 of 3 listeners are scripted: they are left out\n1 of 1 listeners are counted\n4 answers to 4 utterances" in said
-    assert re.search(rf"{SYSTEMS[0]} +{SYSTEMS[1]} +0 +0 +4 +0.0% +0% to 49% +n/e +0% to 0% +0.1250 +n/e", said)
+    assert re.search(rf"{SYSTEMS[0]} +{SYSTEMS[1]} +0 : 0 : 4 +0.0% +0% to 49% +n/e +0% to 0% +0.1250 +n/e", said)
     section = page.read(folder / "index.html")["listening"]
-    assert section["rows"][0][:5] == [*SYSTEMS, "0", "0", "4"] and "they are left out" in section["about"]
+    assert section["rows"][0][:3] == [*SYSTEMS, "0 : 0 : 4"] and "they are left out" in section["about"]
     assert "| hush-mse | hush-qnet |" in (folder / "listening.md").read_text()
     rows = list(csv.DictReader((folder / "listening.csv").open()))
     assert len(rows) == 18 and (tmp_path / "answers.csv").read_text() == (folder / "listening.csv").read_text()

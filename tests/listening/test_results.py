@@ -60,7 +60,7 @@ def test_answers_that_are_all_equal():
     row, = summary["numbers"]
     assert (row["first"], row["second"], row["neither"], row["mean"], row["count"]) == (0, 80, 0, 0, 80)  # training, repeats: not counted
     assert row["by_listener"] == row["by_item"] == (0, 0) and np.isnan(row["p_mixed"]) and row["p_binomial"] == pytest.approx(2 * 0.5 ** 80)
-    assert summary["rows"] == [[A, B, "0", "0", "80", "0.0%", "0% to 5%", "0% to 0%", "0% to 0%", "<0.0001", "n/e"]]
+    assert summary["rows"] == [[A, B, "0 : 0 : 80", "0.0%", "0% to 5%", "0% to 0%", "0% to 0%", "<0.0001", "n/e"]]
 
 
 def test_no_preference_is_counted_beside():
@@ -70,7 +70,7 @@ def test_no_preference_is_counted_beside():
     assert row["first"] + row["second"] == row["count"] and row["count"] + row["neither"] == 80 and row["neither"] > 10
     assert row["mean"] == pytest.approx(row["first"] / row["count"])
     nobody = results.evaluate(*simulated("ab", 2, lambda number, trial: "none"))
-    assert nobody["numbers"][0]["count"] == 0 and nobody["rows"] == [[A, B, "0", "20", "0", *[""] * 6]]
+    assert nobody["numbers"][0]["count"] == 0 and nobody["rows"] == [[A, B, "0 : 20 : 0", *[""] * 6]]
 
 
 def test_listeners_who_disagree_are_not_eighty_independent_answers():
@@ -193,7 +193,7 @@ def test_programs_give_no_listening_result():
     everyone = simulated("ab", 8, likes(A), scripted=range(8))
     summary = results.evaluate(*everyone)
     assert summary["about"] == "8 of 8 listeners are scripted: no listening result" and summary["rows"] == summary["numbers"] == []
-    assert "Preference" not in results.terminal(summary)
+    assert "Prefer A" not in results.terminal(summary)
     checked = results.evaluate(*everyone, scripted=True)
     said = "8 of 8 listeners are scripted: this table is a check of the test, no listening result"
     assert checked["about"].startswith(f"{said}\n8 of 8 scripted listeners are counted") and len(checked["rows"]) == 1
