@@ -35,6 +35,7 @@ def main(argv=None):
         parser.error(f"--web takes --format onnx, not {args.format}")
     card, out = pretrained.read_card(args.model), Path(args.out)
     if args.web:
+        pretrained.check_enhancers([args.model])  # what scores has nothing to be heard
         web.check(args.web)
     formats.check(args.format, args.weights)
     from se_keras.export import forms, making  # after the cheap checks: these take a moment
