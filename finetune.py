@@ -115,7 +115,8 @@ def main(argv=None):
     loop.compile_model(model, loop.optimizer(args.optimizer, args.learning_rate), weighted_mean(objective), term_means(objective))
     valid_rows = evaluation.subset(valid_rows, args.validation_rows)
     train_rows = diet.raise_snr(train_rows, args.snr_raise, args.seed)
-    feed = Feed(train_rows, args.batch, enhancer.config, seed=args.seed, crop_s=args.crop or None, augment=Augmentation.checked(args.augment))
+    feed = Feed(train_rows, args.batch, enhancer.config, seed=args.seed, crop_s=args.crop or None,
+                augment=Augmentation.checked(args.augment))
     plan = loop.Plan(updates=args.iterations, validate_every=args.validate_every, learning_rate=args.learning_rate,
                      schedule=args.schedule, monitor="true" if args.stoi_drop is None else "allowed",
                      higher_is_better=target.higher_is_better, patience=args.patience,
