@@ -10,7 +10,8 @@ import numpy as np
 from benchmarks import measuring
 from se_keras.signals.audio import SAMPLE_RATE
 
-MODELS = ("lstm-ears", "blstm-hearing", "dnn-mse", "dccrn-small-ears", "quality-net", "quality-net-ears", "quality-net-2018")  # each network once
+# each network once
+MODELS = ("lstm-ears", "blstm-hearing", "dnn-mse", "dccrn-small-ears", "quality-net", "quality-net-ears", "quality-net-2018")
 SMALLER = ("lstm-ears", "blstm-hearing")  # also with smaller weights
 DTLN = {"float32": 0.36 / 8, "int8": 0.27 / 8}  # ms a block of 8 ms: its README, TF-lite, Intel i5-6600K
 DURATION_S, RUNS = 10, 5

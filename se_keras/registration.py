@@ -21,7 +21,7 @@ class _AfterKeras(importlib.abc.MetaPathFinder):
 
         def run_and_register(module):
             run(module)
-            if not any(name.startswith("se_keras.models.") for name in sys.modules):  # else one of them is half imported: it asked for Keras
+            if not any(name.startswith("se_keras.models.") for name in sys.modules):  # else it was one of them that asked, half imported
                 register()
 
         spec.loader.exec_module = run_and_register

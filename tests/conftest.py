@@ -1,10 +1,10 @@
 """Fixtures shared by the suite: where ../shared lies, seeded speech-like signals, a tiny corpus on disk."""
 
-import sys
-import subprocess
 import importlib.util
 import os
 import signal
+import subprocess
+import sys
 import threading
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer

@@ -5,8 +5,8 @@ Every form is a functional keras.Model of named inputs and outputs, so that ever
 | form | inputs | outputs |
 | --- | --- | --- |
 | wave, of an enhancer | `noisy` float32 `(1, samples)` | `enhanced` float32 `(1, samples)` |
-| wave, of a Quality-Net | `degraded`, and where it needs one `clean`, float32 `(1, samples)` | `score` float32 `(1, 1)`, in the target's unit |
-| step | `block` float32 `(1, hop)`, and states | `enhanced` float32 `(1, hop)`, and the states behind the block, each named `next_` and its input |
+| wave, of a Quality-Net | `degraded`, and most `clean`, float32 `(1, samples)` | `score` float32 `(1, 1)`, in the target's unit |
+| step | `block` float32 `(1, hop)`, and states | `enhanced` float32 `(1, hop)`, and each state behind the block, `next_` and its name |
 | network | as `models` describes it | as `models` describes it |
 
 Audio is of 16 kHz and any length above 0. A step's states are zeros before the first block. What it gives is `n_fft - hop` samples behind
@@ -132,7 +132,7 @@ def _step(enhancer):
 
     network, config = enhancer.network, enhancer.config
     if not lstm.streams(network):
-        raise UserError(f"{enhancer.name} hears the whole recording before its first output, so it has no streaming step; lstm-ears has one")
+        raise UserError(f"{enhancer.name} hears the whole recording before its first output and has no streaming step; lstm-ears has one")
     if not _half_overlaps(config):
         raise UserError(f"{enhancer.name}: a streaming step takes centred windows that overlap by half, and this enhancer has {config}")
     hop, cell = config.hop_length, lstm.step(network)

@@ -37,8 +37,8 @@ def make(form, path, name, weights, card, holder):
                  **form.describe(), "licence": card.get("licence", ""), "made_by": f"se_keras {__version__}"}
         about["difference"], about["rtf"] = checking.measure(waiting, about, form, holder)
         if weights == "float32" and about["difference"] > checking.TOLERANCE:
-            raise UserError(f"{path.name}: the converted file is {about['difference']:.2g} from Keras, more than {checking.TOLERANCE:g}; it "
-                            "is not kept. Take another format, and report the network")
+            raise UserError(f"{path.name}: the converted file is {about['difference']:.2g} from Keras, more than {checking.TOLERANCE:g}; "
+                            "it is not kept. Take another format, and report the network")
         if waiting.is_dir():  # a folder is not put in the place of one that holds something
             remove(path)
         os.replace(waiting, path)

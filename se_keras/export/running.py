@@ -34,7 +34,7 @@ def read_card(path):
     try:
         content = json.loads(card.read_text(encoding="utf-8"))
     except OSError:
-        raise UserError(f"{card}: missing; it says what {Path(path).name} takes and gives, and export.py writes it beside the file") from None
+        raise UserError(f"{card}: missing; it says what {Path(path).name} takes and gives, and export.py writes it beside") from None
     except ValueError as error:
         raise UserError(f"{card}: not JSON ({error}); export the model again") from None
     if not isinstance(content, dict) or {"form", "format", "inputs", "outputs"} - set(content):
@@ -130,8 +130,8 @@ class ExportedSystem:
     def __init__(self, path):
         path, card = Path(path), read_card(path)
         if "enhanced" not in card["outputs"]:
-            raise UserError(f"{path}: a {card['name']} in the form {card['form']}, which enhances no waves; an enhancer's wave or step form "
-                            "is expected here")
+            raise UserError(f"{path}: a {card['name']} in the form {card['form']}, which enhances no waves; an enhancer's wave or step "
+                            "form is expected here")
         self.name, self.fingerprint = path.name, _sha256(path)
         self.stream = ExportedStream(path, card) if card["form"] == "step" else None
         self._run = None if self.stream else formats.run(path, card["format"])

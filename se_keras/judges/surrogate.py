@@ -220,7 +220,8 @@ class QualityPredictor:
         if config == self.config:
             reference = SpectrumMagnitude(name=f"{name}_clean_magnitude")(clean)
         else:
-            reference = WaveMagnitude(self.config, name=f"{name}_clean_magnitude")(Waveform(config, name=f"{name}_clean_wave")(clean, frame_mask))
+            wave = Waveform(config, name=f"{name}_clean_wave")(clean, frame_mask)
+            reference = WaveMagnitude(self.config, name=f"{name}_clean_magnitude")(wave)
             frame_mask = FrameMask(config, self.config, name=f"{name}_frame_mask")(frame_mask, degraded)
         self.network.trainable = False
         return Frozen(self.network, name=name)([degraded, reference, frame_mask])

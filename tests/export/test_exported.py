@@ -95,7 +95,8 @@ def test_a_shipped_model_on_real_speech(shared, tmp_path):
 def test_smaller_weights_make_a_smaller_file_that_is_near(tmp_path):
     enhancer = make("lstm", units=64, dense_units=64)
     form = forms.of_enhancer(enhancer, "step")
-    off = {each: making.make(form, tmp_path / each, "litert", each, CARD, enhancer)["difference"] for each in ("float32", "float16", "int8")}
+    kinds = ("float32", "float16", "int8")
+    off = {each: making.make(form, tmp_path / each, "litert", each, CARD, enhancer)["difference"] for each in kinds}
     size = {each: (tmp_path / each).stat().st_size for each in off}
     assert size["int8"] < 0.35 * size["float32"] and size["float16"] < 0.6 * size["float32"]
     assert off["float32"] < off["float16"] < 1e-3 < off["int8"] < 0.02
@@ -136,7 +137,8 @@ def test_a_file_that_says_something_else_is_not_kept(lstm, factor, said, tmp_pat
     (tmp_path / "tiny" / "saved_model.pb").write_bytes(b"an earlier one")
     with pytest.raises(UserError, match=said):
         making.make(forms.Form("wave", wrong), tmp_path / "tiny", "saved-model", "float32", CARD, lstm)
-    assert [each.name for each in tmp_path.iterdir()] == ["tiny"] and (tmp_path / "tiny" / "saved_model.pb").read_bytes() == b"an earlier one"
+    assert [each.name for each in tmp_path.iterdir()] == ["tiny"]
+    assert (tmp_path / "tiny" / "saved_model.pb").read_bytes() == b"an earlier one"
 
 
 def test_a_converter_that_fails_leaves_nothing(lstm, monkeypatch, tmp_path):

@@ -35,8 +35,8 @@ def call(form, **given):
     return {name: np.asarray(value) for name, value in form.model({key: value[None] for key, value in given.items()}).items()}
 
 
-@pytest.mark.parametrize("config", [Stft(), Stft(256, 128), Stft(512, 128, "hann"), *(Stft(**models.STFTS[name]) for name in ("dccrn", "tfgridnet"))],
-                         ids=str)
+@pytest.mark.parametrize("config", [Stft(), Stft(256, 128), Stft(512, 128, "hann"), Stft(**models.STFTS["dccrn"]),
+                                    Stft(**models.STFTS["tfgridnet"])], ids=str)
 @pytest.mark.parametrize("samples", [513, 4000])
 def test_transforms_of_waves_are_those_of_the_arrays(config, samples):
     wave = noise(1.0)[:samples]

@@ -60,7 +60,7 @@ def test_parameters_of_the_autoencoder():
 
 
 def test_parameters_of_the_unet():
-    down, up, total, before, seen = (32, 64, 128, 256, 512), (256, 128, 128, 64, 32), 0, 1, []
+    down, up, total, before = (32, 64, 128, 256, 512), (256, 128, 128, 64, 32), 0, 1
     for width in (*down, 256):
         total += 9 * before * width + width + 9 * width * width + width
         before = width

@@ -207,7 +207,7 @@ def state_dict(channels, units, rnn_layers, kernel, innermost):
     def add(prefix, **named):
         shapes.update({f"{prefix}.{name.replace('__', '.')}": shape for name, shape in named.items()})
 
-    for number, (before, after) in enumerate(zip((2, *channels), channels)):
+    for number, (before, after) in enumerate(zip((2, *channels), channels, strict=False)):
         for side, place, ends, filters in (("encoder", number, (after // 2, before // 2), after),
                                            ("decoder", len(channels) - 1 - number, (after, before // 2), before)):
             for part in ("real", "imag"):

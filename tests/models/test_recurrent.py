@@ -140,7 +140,7 @@ def test_weights_and_models_are_exchanged_with_keras(tmp_path, kinds):
 
 
 def test_the_layer_that_is_given_keeps_its_address():
-    """Keras 3.15, reading a file, takes a layer for an earlier one that lay at the same address: two directions alike, or shared weights."""
+    """Keras 3.15, reading a file, takes a layer for an earlier one that lay at the same address: two directions alike, shared weights."""
     given = keras.layers.LSTM(2, return_sequences=True)
     layer, alive = Bidirectional(given), weakref.ref(given)
     del given

@@ -104,7 +104,7 @@ def test_playing_goes_on_with_the_utterance_that_is_opened(opened):
     opened.wait_for_selector("#player[data-loaded=u0]")
     opened.wait_for_function("report.browser.player.playing && report.browser.player.position > 0.1")
     assert opened.text_content("#playing") == "u0" and opened.evaluate("report.browser.player.sources.size") == 4
-    opened.evaluate("() => { report.browser.player.stop(); report.browser.open('u5'); report.browser.toggle(); }")  # Play before it is there
+    opened.evaluate("() => { report.browser.player.stop(); report.browser.open('u5'); report.browser.toggle(); }")  # Play too early
     opened.wait_for_function("report.browser.player.playing && report.browser.current === 'u5'")
 
 

@@ -1,14 +1,12 @@
 """Progressive learning: the targets of stages, the loss over all of them, a run by the scripts."""
 
-import json
 
 import keras
 import numpy as np
-import pandas as pd
 import pytest
-from conftest import PREPARE, noise, prepare, speech_like
+from conftest import noise, speech_like
 
-from se_keras import enhancers, losses, pretrained
+from se_keras import enhancers, losses
 from se_keras.losses.compressed import compressed
 from se_keras.models.training_layers import StageTarget
 from se_keras.signals.stft import Stft, istft, stft
