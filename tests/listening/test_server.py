@@ -272,7 +272,7 @@ def test_methods_and_types(server):
     for path in ("/api/answer", "/api/start"):
         assert listener.get(path).status_code == 405
         for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):  # what a form of another site could send
-            headers = {**listener.headers(), "content-type": kind}
+            headers = {**(listener.headers() if path == "/api/answer" else {}), "content-type": kind}
             got = requests.post(server.url + path, data=b'{"agreed": true}', headers=headers, timeout=10)
             assert got.status_code == 415
     for method in ("PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"):
@@ -280,6 +280,8 @@ def test_methods_and_types(server):
         assert got.status_code == 405 and "access-control-allow-origin" not in got.headers
     assert requests.post(f"{server.url}/api/start", json={"agreed": False}, timeout=10).status_code == 400
     assert requests.post(f"{server.url}/api/start", json={}, timeout=10).status_code == 400
+    got = requests.post(f"{server.url}/api/start", json={"agreed": True}, headers=listener.headers(), timeout=10)
+    assert got.status_code == 403  # who has a link of its own goes on by it
 
 
 def test_names_and_pages_of_others(server):
