@@ -4,13 +4,13 @@ A step is what se_keras.training does with a batch: arrays in, one update by Ada
 turns in one process. Where PyTorch was measured in two memory orders, the faster one is the peer.
 """
 
-import contextlib
 import functools
 from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from benchmarks import measuring
+from se_keras import backend
 
 LEARNING_RATE = 1e-4
 OURS, STOCK, PEERS = "ours", "stock Keras", ("PyTorch", "PyTorch, channels last")
@@ -157,24 +157,11 @@ def _keras_step(model, loss, inputs, target):
 
 def _in_stock_keras(build):
     """The step of `build` with Keras's own convolution and LSTM, which it takes as it is first run."""
-    with _stock_layers():
+    with backend.portable():
         step = build()
 
     def stock_step():
-        with _stock_layers():
+        with backend.portable():
             step()
 
     return stock_step
-
-
-@contextlib.contextmanager
-def _stock_layers():
-    """Convolutions by keras.layers.Conv2D alone, LSTMs by keras.layers.Bidirectional alone."""
-    from se_keras.models import dft_conv, recurrent
-
-    smallest, written_out = dft_conv.SMALLEST_KERNEL, recurrent.Bidirectional._written_out
-    dft_conv.SMALLEST_KERNEL, recurrent.Bidirectional._written_out = 1000, lambda self, training=None: False
-    try:
-        yield
-    finally:
-        dft_conv.SMALLEST_KERNEL, recurrent.Bidirectional._written_out = smallest, written_out

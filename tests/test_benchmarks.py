@@ -11,17 +11,18 @@ from benchmarks import enhancing, hearing, measuring, pipeline, run, training_st
 from benchmarks.training_steps import OURS, PEERS, STOCK, Case
 
 
-def test_the_stock_layers_are_put_back():
+def test_stock_keras_is_that_without_what_is_faster_on_a_cpu():
     import keras
 
-    from se_keras.models import dft_conv
+    from se_keras import backend
+    from se_keras.models.dft_conv import LargeKernelConv2D
     from se_keras.models.recurrent import Bidirectional
 
-    layer, before = Bidirectional(keras.layers.LSTM(4, return_sequences=True)), dft_conv.SMALLEST_KERNEL
-    ours = layer._written_out()
-    with training_steps._stock_layers():
-        assert dft_conv.SMALLEST_KERNEL > 11 and not layer._written_out()
-    assert dft_conv.SMALLEST_KERNEL == before and layer._written_out() == ours
+    layers = Bidirectional(keras.layers.LSTM(4, return_sequences=True)), LargeKernelConv2D(4, 11)
+    before = layers[0]._written_out(), layers[1]._dft_is_faster()
+    with backend.portable():
+        assert not layers[0]._written_out() and not layers[1]._dft_is_faster()
+    assert (layers[0]._written_out(), layers[1]._dft_is_faster()) == before
 
 
 # --- Processes -------------------------------------------------------------------------------------------------------------------
