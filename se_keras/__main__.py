@@ -24,7 +24,7 @@ def main(argv=None):
                          ("Presets (--preset)", cli.presets()), ("Terms of a loss (--loss)", losses.KNOWN.split(", ")),
                          ("Metrics (test.py --metrics)", metrics.NAMES)):
         print(f"\n{title}:\n" + textwrap.fill(", ".join(names), 100, initial_indent="  ", subsequent_indent="  "))
-    print("\ntrain.py, finetune.py, test.py, enhance.py, score.py, listen.py, export.py, data/prepare.py: --help explains each")
+    print("\ntrain.py, finetune.py, test.py, enhance.py, score.py, listen.py, export.py, data/prepare.py: see --help")
 
 
 if __name__ == "__main__":
