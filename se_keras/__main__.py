@@ -6,6 +6,7 @@ from tabulate import tabulate
 
 from se_keras import cli, losses, metrics, models, pretrained
 
+SCRIPTS = ("data/prepare.py", "train.py", "finetune.py", "test.py", "enhance.py", "score.py", "listen.py", "export.py")
 SHOWN = ("pesq_raw", "pesq_wb", "stoi")
 
 
@@ -22,9 +23,8 @@ def main(argv=None):
     print(tabulate(rows, ("name", "network", "on its test mixtures")))
     for title, names in (("Enhancers to train (train.py enhancer --model)", models.ENHANCERS),
                          ("Presets (--preset)", cli.presets()), ("Terms of a loss (--loss)", losses.KNOWN.split(", ")),
-                         ("Metrics (test.py --metrics)", metrics.NAMES)):
+                         ("Metrics (test.py --metrics)", metrics.NAMES), ("Scripts (--help explains each)", SCRIPTS)):
         print(f"\n{title}:\n" + textwrap.fill(", ".join(names), 100, initial_indent="  ", subsequent_indent="  "))
-    print("\ntrain.py, finetune.py, test.py, enhance.py, score.py, listen.py, export.py, data/prepare.py: see --help")
 
 
 if __name__ == "__main__":
