@@ -168,7 +168,7 @@ def main(argv=None):
     summary = report.write(table, out, comparisons([system.name for system in systems]), about, pictured, note, same_weights=same,
                            judged={name: judge.target.label for name, judge in judges.items()},
                            cost={system.name: cost.measure(system) for system in systems}, sort=args.sort, hear=hear,
-                           title=f"{out.name}: {', '.join(system.name for system in systems)}",
+                           title=f"{out.name}: " + (", ".join(each.name for each in systems) if len(systems) < 7 else f"{len(systems)} systems"),
                            distances=[name for name, judge in {**({"Quality-Net": predictor} if predictor else {}), **judges}.items()
                                       if not judge.target.higher_is_better],
                            **({"target": predictor.target.label} if predictor else {}))

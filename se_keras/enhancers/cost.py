@@ -47,6 +47,7 @@ def _measure(system):
              "remark": ""}
     if system.fingerprint == "noisy":
         return found
+    found["parameters"] = getattr(system, "parameters", 0)
     if hasattr(system, "network"):
         found["parameters"] = parameters(system.network)
         try:

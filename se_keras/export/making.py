@@ -34,7 +34,7 @@ def make(form, path, name, weights, card, holder):
     try:
         formats.write(form, waiting, name, weights)
         about = {"name": card["name"], "form": form.kind, "format": name, "weights": weights, "file": path.name, "sample_rate": SAMPLE_RATE,
-                 **form.describe(), "licence": card.get("licence", ""), "made_by": f"se_keras {__version__}"}
+                 "parameters": holder.network.count_params(), **form.describe(), "licence": card.get("licence", ""), "made_by": f"se_keras {__version__}"}
         about["difference"], about["rtf"] = checking.measure(waiting, about, form, holder)
         if weights == "float32" and about["difference"] > checking.TOLERANCE:
             raise UserError(f"{path.name}: the converted file is {about['difference']:.2g} from Keras, more than {checking.TOLERANCE:g}; "

@@ -121,6 +121,7 @@ class ExportedSystem:
     Attributes:
         name: of the file.
         fingerprint: sha256 of the file, or of all files of a SavedModel.
+        parameters: numbers in the weights of the network that it was made of.
         stream: `ExportedStream` of a step; None of a wave form.
 
     Raises:
@@ -132,7 +133,7 @@ class ExportedSystem:
         if "enhanced" not in card["outputs"]:
             raise UserError(f"{path}: a {card['name']} in the form {card['form']}, which enhances no waves; an enhancer's wave or step "
                             "form is expected here")
-        self.name, self.fingerprint = path.name, _sha256(path)
+        self.name, self.fingerprint, self.parameters = path.name, _sha256(path), card.get("parameters", 0)
         self.stream = ExportedStream(path, card) if card["form"] == "step" else None
         self._run = None if self.stream else formats.run(path, card["format"])
 

@@ -13,6 +13,7 @@ from test_forms import make
 
 import se_keras
 from se_keras import backend, models, pretrained
+from se_keras.enhancers import cost
 from se_keras.enhancers.live import StreamingEnhancer
 from se_keras.errors import UserError
 from se_keras.export import checking, formats, forms, making, running
@@ -58,6 +59,7 @@ def test_every_format_holds_waves_and_steps(lstm, kind, name, tmp_path):
     assert (about["name"], about["form"], about["format"], about["licence"], about["sample_rate"]) == ("tiny", kind, name, "MIT", 16_000)
     assert sorted(each.name for each in tmp_path.iterdir()) == sorted([path.name, f"{path.name}.json"])
     system, wave = se_keras.load_system(str(path)), speech_like(0.7, 2)
+    assert cost.measure(system)["parameters"] == lstm.network.count_params()
     np.testing.assert_allclose(system.enhance([wave])[0], lstm.enhance([wave])[0], atol=1e-5)
 
 
