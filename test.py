@@ -161,14 +161,16 @@ def main(argv=None):
         waves = {"clean": clean, "noisy": noisy, **{system.name: system.enhance([noisy])[0] for system in shown}}
         pictured[f"{row.id}: {row.noise_type}{level}"] = {name: wave for name, wave in waves.items() if wave is not None}
     about = metrics.about(metric.name for metric in chosen)
+    names = [system.name for system in systems]
+
     def hear(ids):
-        playing = page.audible([system.name for system in systems])
+        playing = page.audible(names)
         return evaluation.waves_of([by_id[name] for name in ids], [system for system in systems if system.name in playing], args.batch)
 
-    summary = report.write(table, out, comparisons([system.name for system in systems]), about, pictured, note, same_weights=same,
+    summary = report.write(table, out, comparisons(names), about, pictured, note, same_weights=same,
                            judged={name: judge.target.label for name, judge in judges.items()},
                            cost={system.name: cost.measure(system) for system in systems}, sort=args.sort, hear=hear,
-                           title=f"{out.name}: " + (", ".join(each.name for each in systems) if len(systems) < 7 else f"{len(systems)} systems"),
+                           title=f"{out.name}: {', '.join(names) if len(names) < 7 else f'{len(names)} systems'}",
                            distances=[name for name, judge in {**({"Quality-Net": predictor} if predictor else {}), **judges}.items()
                                       if not judge.target.higher_is_better],
                            **({"target": predictor.target.label} if predictor else {}))
