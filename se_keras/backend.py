@@ -97,6 +97,15 @@ def on_cpu():
     return False
 
 
+def is_traced_by_jax(tensor):
+    """Whether JAX is compiling or differentiating the function that `tensor` came into; never on another backend."""
+    if "jax" not in sys.modules or os.environ.get("KERAS_BACKEND") != "jax":
+        return False
+    import jax
+
+    return isinstance(tensor, jax.core.Tracer)
+
+
 def frame_multiple():
     """What numbers of frames are padded to a multiple of: 16; on JAX 128, since it compiles a network anew for each shape."""
     return 128 if os.environ.get("KERAS_BACKEND") == "jax" else 16

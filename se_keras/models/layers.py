@@ -5,9 +5,13 @@ All are registered, so that full models save and load by name.
 A frame mask is bool `(batch, frames)`, True on an utterance's own frames and False on the padding to its right.
 """
 
+import contextlib
+import functools
+
 import keras
 from keras import ops
 
+from se_keras import backend
 from se_keras.errors import check_choice
 from se_keras.signals.magnitudes import COMPRESSIONS, compress, rms_level
 
@@ -210,6 +214,66 @@ class MaskedInstanceNormalization(keras.layers.Layer):
         return {**super().get_config(), "epsilon": self.epsilon}
 
 
+_normalised = False  # within a training step that has normalised the kernels itself
+
+
+def normalise_before_updates(model):
+    """On JAX, have each training step of `model` begin with the normalisation of its kernels; elsewhere the layers' calls do it.
+
+    A normalised kernel is a trainable variable that the layer assigns to. Keras's JAX trainer returns from a call only what was assigned
+    to non-trainable ones, and would differentiate through the normalisation. So here the normalisation is a step of its own, with
+    TensorFlow's results: kernels normalised, gradients with respect to these, the update.
+
+    Args:
+        model: keras.Model, before its first update. Saved and loaded again, it needs this again; `training.loop.compile_model` does it.
+
+    Returns:
+        The model.
+    """
+    if keras.backend.backend() == "jax":
+        model.train_step = functools.partial(_normalising_step, model)
+        model.train_function = None
+    return model
+
+
+def _normalising_step(model, state, data):
+    """`train_step` of Keras's JAX trainer, which is traced, after the normalisation of the model's trainable kernels."""
+    trainable, others, *rest = state
+    layers = [layer for layer in model._flatten_layers() if isinstance(layer, (SpectralNormalization, OperatorNormalization))]
+    variables = [*model.trainable_variables, *model.non_trainable_variables]
+    with keras.StatelessScope(state_mapping=list(zip(variables, [*trainable, *others], strict=True))) as scope:
+        for layer in layers:
+            if layer.kernel.trainable:
+                layer.normalise()
+        values = [scope.get_current_value(variable) for variable in variables]
+    with _already_normalised():
+        return type(model).train_step(model, (values[:len(trainable)], values[len(trainable):], *rest), data)
+
+
+@contextlib.contextmanager
+def _already_normalised():
+    global _normalised
+    before, _normalised = _normalised, True
+    try:
+        yield
+    finally:
+        _normalised = before
+
+
+def _normalise_in_call(layer):
+    """What a call of a normalising layer does in training, before it asks the layer within.
+
+    Raises:
+        RuntimeError: on JAX, in a training step that would lose it.
+    """
+    if layer.kernel.trainable and backend.is_traced_by_jax(layer.kernel.value):
+        if not _normalised:
+            raise RuntimeError(f"{layer.name}: Keras's JAX trainer would lose the normalised kernel; call "
+                               "se_keras.models.layers.normalise_before_updates(model) before the first update")
+        return
+    layer.normalise()
+
+
 @register
 class SpectralNormalization(keras.layers.SpectralNormalization):
     """Keras's SpectralNormalization, its power iteration and the kernel it stores in float32 under every precision.
@@ -224,10 +288,14 @@ class SpectralNormalization(keras.layers.SpectralNormalization):
 
     def call(self, inputs, training=False):
         if training:
-            vector_u, kernel = self.normalized_weights()
-            self.vector_u.assign(vector_u)
-            self.kernel.assign(kernel)
+            _normalise_in_call(self)
         return self.layer(inputs)
+
+    def normalise(self):
+        """One power iteration, and the kernel divided by the norm that it finds."""
+        vector_u, kernel = self.normalized_weights()
+        self.vector_u.assign(vector_u)
+        self.kernel.assign(kernel)
 
 
 def convolution_power_step(kernel, image, padding):
@@ -287,10 +355,14 @@ class OperatorNormalization(keras.layers.Wrapper):
 
     def call(self, inputs, training=False):
         if training:
-            image, norm = convolution_power_step(self.kernel.value, self.image.value, "same")
-            self.image.assign(ops.where(norm > 0, image, self.image.value))  # a kernel of zeros has no norm to divide by
-            self.kernel.assign(self.kernel.value / ops.where(norm > 0, norm, 1.0))
+            _normalise_in_call(self)
         return self.layer(inputs)
+
+    def normalise(self):
+        """One step of the power iteration, and the kernel divided by the norm that it finds."""
+        image, norm = convolution_power_step(self.kernel.value, self.image.value, "same")
+        self.image.assign(ops.where(norm > 0, image, self.image.value))  # a kernel of zeros has no norm to divide by
+        self.kernel.assign(self.kernel.value / ops.where(norm > 0, norm, 1.0))
 
     def compute_output_shape(self, input_shape):
         return self.layer.compute_output_shape(input_shape)

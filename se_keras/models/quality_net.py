@@ -19,6 +19,7 @@ from se_keras.models.layers import (
     OperatorNormalization,
     SpectralNormalization,
     ZeroPadding,
+    normalise_before_updates,
     register,
 )
 
@@ -125,7 +126,7 @@ def quality_net(bins=257, filters=FILTERS, padding="valid", compression="log", b
     score = normalize_dense(last, name="sn_score")(x)
     if beyond:
         score = Residual(name="residual")(formula, score)
-    return keras.Model([degraded, clean, frame_mask], score, name=name)
+    return normalise_before_updates(keras.Model([degraded, clean, frame_mask], score, name=name))
 
 
 def _plain(layer, name):

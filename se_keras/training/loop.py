@@ -82,9 +82,12 @@ def optimizer(name, learning_rate):
 
 
 def compile_model(model, optimizer, loss, metrics=()):
-    """`model.compile` as every training here wants it: XLA only where the backend has nothing else."""
+    """`model.compile` as every training here wants it: XLA only where the backend has nothing else, kernels normalised on JAX too."""
     import keras
 
+    from se_keras.models.layers import normalise_before_updates
+
+    normalise_before_updates(model)
     model.compile(optimizer=optimizer, loss=loss, metrics=list(metrics), jit_compile=keras.backend.backend() == "jax")
 
 

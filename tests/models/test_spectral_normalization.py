@@ -3,7 +3,9 @@
 import keras
 import numpy as np
 import pytest
+from conftest import value_and_gradient
 
+from se_keras import models
 from se_keras.models import layers, training_layers
 
 RNG = np.random.default_rng(0)
@@ -128,14 +130,9 @@ def test_a_kernel_of_zeros_stays_and_can_grow_again():
 
 
 def test_gradients_pass_operator_normalisation():
-    import tensorflow as tf
-
     layer = operator_normalised()
-    image = tf.Variable(RNG.standard_normal((1, 20, 30, 3)).astype(np.float32))
-    with tf.GradientTape() as tape:
-        loss = tf.reduce_sum(layer(image, training=True) ** 2)
-    for gradient in tape.gradient(loss, [image, *(weight.value for weight in layer.trainable_weights)]):
-        assert np.isfinite(gradient).all() and np.abs(gradient).max() > 0
+    value, gradient = value_and_gradient(lambda image: layer(image, training=True) ** 2, RNG.standard_normal((1, 20, 30, 3)).astype("f"))
+    assert np.isfinite(value).all() and np.isfinite(gradient).all() and np.abs(gradient).max() > 0
     assert [weight.name for weight in layer.non_trainable_weights] == ["image"]
 
 
@@ -178,3 +175,50 @@ def test_frozen_stays_frozen_through_fit(inner):
 
     assert changes(lambda network: lambda x: network(x, training=False))
     assert not changes(training_layers.Frozen)
+
+
+def power_iteration(kernel, u):
+    """A kernel divided by its norm, and the next vector, in NumPy."""
+    matrix = kernel.reshape(-1, kernel.shape[-1])
+    v = u @ matrix.T
+    v /= np.linalg.norm(v)
+    u = v @ matrix
+    u /= np.linalg.norm(u)
+    return kernel / (v @ matrix @ u.T), u
+
+
+def test_ten_updates_are_those_of_a_plain_network_normalised_by_hand():
+    """Before each update the kernels are normalised, gradients are of the normalised ones: on JAX as on TensorFlow."""
+    filters = {"filters": [[2, 3], [3, 3]], "bins": 17}
+    keras.utils.set_random_seed(3)
+    network, plain = models.build("quality_net", **filters), models.build("quality_net", **filters, spectral_norm="none")
+    by_hand = []
+    for wrapper in (layer for layer in network.layers if isinstance(layer, layers.SpectralNormalization)):
+        twin = plain.get_layer(wrapper.layer.name)
+        twin.set_weights(wrapper.layer.get_weights())
+        by_hand.append((twin.kernel, np.asarray(wrapper.vector_u)))
+    model = layers.normalise_before_updates(keras.Model(network.inputs, network(network.inputs) * 1.0))  # within another that is trained
+    for each in (model, plain):
+        each.compile(keras.optimizers.Adam(0.01), "mse", jit_compile=keras.backend.backend() == "jax")
+    x = {name: RNG.random((4, 12, 17)).astype(np.float32) for name in ("degraded", "clean")} | {"frame_mask": np.ones((4, 12), bool)}
+    y = RNG.random((4, 1)).astype(np.float32)
+    for _ in range(10):
+        for place, (kernel, u) in enumerate(by_hand):
+            normalised, u = power_iteration(np.asarray(kernel), u)
+            kernel.assign(normalised)
+            by_hand[place] = kernel, u
+        losses = [float(each.train_on_batch(x, y)) for each in (model, plain)]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    moved = network.get_layer("sn_score")
+    np.testing.assert_allclose(moved.layer.kernel, by_hand[-1][0], atol=1e-4)
+    np.testing.assert_allclose(moved.vector_u, by_hand[-1][1], atol=1e-5)
+
+
+def test_on_jax_a_model_that_would_lose_its_kernels_says_so():
+    if keras.backend.backend() != "jax":
+        pytest.skip("needs KERAS_BACKEND=jax: elsewhere a call may assign to trainable variables")
+    model = keras.Sequential([keras.Input((3,)), layers.SpectralNormalization(keras.layers.Dense(1))])
+    model.compile("sgd", "mse")
+    with pytest.raises(RuntimeError, match=r"call se_keras.models.layers.normalise_before_updates\(model\) before the first update"):
+        model.train_on_batch(np.ones((2, 3)), np.ones((2, 1)))
+    layers.normalise_before_updates(model).train_on_batch(np.ones((2, 3)), np.ones((2, 1)))
