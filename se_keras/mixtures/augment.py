@@ -12,6 +12,7 @@ import numpy as np
 from scipy import fft
 
 from se_keras.errors import UserError
+from se_keras.mixtures import manifest
 from se_keras.signals import audio, mixing
 
 TRIES = 8  # draws of a noise before the row's own is taken: some clips hold long pauses
@@ -128,7 +129,7 @@ class Augmentation:
 
 def noise_files(rows):
     """Paths of the noise files of rows, sorted: what an augmentation draws from."""
-    return sorted({row.noise for row in rows if row.noise is not None})
+    return sorted(manifest.distinct(rows, "noise"))
 
 
 def equalise(wave, gains_db):

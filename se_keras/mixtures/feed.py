@@ -2,9 +2,13 @@
 
 `Feed` is a plain NumPy source that any Keras backend can read; batch k is a pure function of (seed, k), so training can start
 again at any batch. `Feed.tf_dataset` puts tf.data around it: mixing in parallel, prefetched.
+
+Rows are a list or `manifest.ParquetRows`. Of a list the order of an epoch is drawn and held. Of a Parquet manifest, which may have
+millions, it is computed place by place (`permutation`): another order, shuffled and bucketed alike, of which only lengths are held.
 """
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +16,8 @@ import numpy as np
 from se_keras import backend
 from se_keras.mixtures import manifest
 from se_keras.mixtures.augment import Augmentation, noise_files
+from se_keras.mixtures.manifest import ParquetRows
+from se_keras.mixtures.permutation import permuted
 from se_keras.signals import mixing
 from se_keras.signals.audio import SAMPLE_RATE
 from se_keras.signals.stft import Stft, stft
@@ -45,7 +51,7 @@ class Feed:
     """Training batches of `rows`.
 
     Attributes:
-        rows: manifest rows.
+        rows: manifest rows, a list or `manifest.ParquetRows`.
         batch_size: utterances a batch; the last of an epoch may hold fewer.
         config: STFT parameters.
         seed: of the order and the cuts.
@@ -56,7 +62,7 @@ class Feed:
         workers: batches that are made at a time, on threads (TensorFlow).
     """
 
-    rows: list
+    rows: Sequence
     batch_size: int
     config: Stft = Stft()
     seed: int = 0
@@ -72,6 +78,8 @@ class Feed:
 
     def order(self, epoch):
         """The batches of an epoch: a list of arrays of row numbers."""
+        if isinstance(self.rows, ParquetRows):
+            return [self._computed(epoch, within) for within in range(self.batches_per_epoch)]
         rng = np.random.default_rng([self.seed, epoch])
         shuffled = rng.permutation(len(self.rows))
         batches, window = [], self.batch_size * BUCKET_BATCHES
@@ -82,10 +90,24 @@ class Feed:
             batches += [chunk[i:i + self.batch_size] for i in range(0, len(chunk), self.batch_size)]
         return [batches[i] for i in rng.permutation(len(batches))]
 
+    def _computed(self, epoch, within):
+        """One batch of an epoch of a Parquet manifest, as `order` has it: rows are shuffled, windows of them sorted by length and cut
+        into batches, and the batches shuffled."""
+        window, within = divmod(int(permuted(self.batches_per_epoch, within, self.seed, epoch, 1)), BUCKET_BATCHES)
+        first = window * BUCKET_BATCHES * self.batch_size
+        places = np.arange(first, min(first + BUCKET_BATCHES * self.batch_size, len(self.rows)))
+        chunk = permuted(len(self.rows), places, self.seed, epoch, 0)
+        different, which = np.unique(self.rows.used_samples()[chunk], return_inverse=True)
+        chunk = chunk[np.argsort(self._padded(different.tolist())[which], kind="stable")]
+        return chunk[within * self.batch_size:(within + 1) * self.batch_size]
+
     def _padded_lengths(self):
         """Frames that each row is padded to, after its cut."""
+        return self._padded(row.used_samples for row in self.rows)
+
+    def _padded(self, lengths):
         longest = np.inf if self.crop_s is None else round(self.crop_s * SAMPLE_RATE)
-        return np.array([self.padded(self.config.frames(min(row.used_samples, longest))) for row in self.rows])
+        return np.array([self.padded(self.config.frames(min(length, longest))) for length in lengths])
 
     def padded(self, frames):
         """Number of frames of a batch whose longest utterance has so many: never more than a whole cut in multiples of 16."""
@@ -99,7 +121,7 @@ class Feed:
     def indices(self, k):
         """Row numbers of batch k, counted over epochs from 0."""
         epoch, within = divmod(int(k), self.batches_per_epoch)
-        return self._order_of(epoch)[within]
+        return self._computed(epoch, within) if isinstance(self.rows, ParquetRows) else self._order_of(epoch)[within]
 
     def _order_of(self, epoch):
         cached = self.__dict__.get("_order")  # the batches of one epoch at a time: memory does not grow with epochs

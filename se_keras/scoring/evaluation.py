@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from se_keras import files
+from se_keras.mixtures.manifest import ParquetRows
 from se_keras.scoring import scores
 from se_keras.signals import mixing
 
@@ -67,6 +68,8 @@ def subset(rows, limit):
     Every SNR and noise type keeps its share within one row; within these the rows are as good as drawn at random (ordered by
     a hash of the id), since evenly spaced ones would fall on the same few clean utterances in every condition.
     """
+    if isinstance(rows, ParquetRows):  # too many to be held: the same ones are found column by column
+        return rows.subset(limit)
     if limit is None or limit >= len(rows):
         return list(rows)
 

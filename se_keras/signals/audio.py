@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import io
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ import soundfile as sf
 
 from se_keras import files
 from se_keras.errors import UserError
+from se_keras.signals import shards
 
 SAMPLE_RATE = 16_000  # Hz; every network and metric of the project works at this rate
 _PLACEHOLDER = 0x7FFFFF00  # bytes; a data chunk that claims as many was written by a tool that streams, and cannot know its length
@@ -22,7 +24,7 @@ def read(path, sample_rate=SAMPLE_RATE):
     """Read a file as mono float32.
 
     Args:
-        path: anything libsndfile reads (wav, flac, ogg, NIST SPHERE ...).
+        path: anything libsndfile reads (wav, flac, ogg, NIST SPHERE ...); a member of a tar as TAR/MEMBER (`signals.shards`).
         sample_rate: Hz. A file at another rate is an error here: corpora resample once (`resample`), at preparation.
 
     Returns:
@@ -40,10 +42,8 @@ def read(path, sample_rate=SAMPLE_RATE):
 
 def read_any_rate(path, channel=None):
     """`read` without the demand on the rate: `(float32 (samples,), sample rate in Hz)`; `channel`: that one instead of their average."""
-    if not Path(path).is_file():
-        raise UserError(f"{path}: no such file")
     try:
-        with sf.SoundFile(files.checked_name(path)) as file:
+        with sf.SoundFile(_source(path)) as file:
             declared, rate = declared_frames(file, path), file.samplerate
             wave = file.read(dtype="float32", always_2d=True)
     except (sf.LibsndfileError, RuntimeError) as error:
@@ -58,12 +58,29 @@ def read_any_rate(path, channel=None):
     return wave, rate
 
 
+def _source(path):
+    """What libsndfile opens: the path of a file, the bytes of a member of a tar.
+
+    Raises:
+        UserError: there is none.
+    """
+    if Path(path).is_file():
+        return files.checked_name(path)
+    with shards.open_bytes(path) as member:
+        return io.BytesIO(member.read())
+
+
+def info(path):
+    """soundfile.info of a file, or of a member of a tar."""
+    return sf.info(_source(path))
+
+
 def declared_frames(file, path):
     """Frames that the header promises; for WAV and NIST SPHERE, libsndfile's own count is what a cut file still holds."""
     if file.frames > 1 << 62:  # libsndfile can neither count nor seek in it
         raise UserError(f"{path}: does not say its length (a flac written to a pipe); write it again, to a file")
     if file.format == "NIST":
-        with open(path, "rb") as raw:
+        with shards.open_bytes(path) as raw:
             found = re.search(rb"sample_count -i (\d+)", raw.read(1024))
         return int(found[1]) if found else file.frames
     found = re.search(r"^data : (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)
@@ -138,12 +155,12 @@ def write(path, wave, sample_rate=SAMPLE_RATE, subtype="PCM_16"):
 
 
 def file_hash(path):
-    """sha256 of a file's bytes (hex), remembered while its size and modification time stay the same."""
-    stat = os.stat(path)
+    """sha256 of the bytes (hex) of a file, or of a member of a tar; remembered while size and modification time stay the same."""
+    stat = shards.stat(path)
     return _file_hash(str(path), stat.st_size, stat.st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=65_536)
 def _file_hash(path, size, mtime_ns):
-    with open(path, "rb") as file:
+    with open(path, "rb") if os.path.isfile(path) else shards.open_bytes(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
