@@ -76,7 +76,7 @@ def arguments(argv):
     parser.add_argument("--turns", default={}, type=cli.json_object, action=cli.MergeJson, metavar="JSON",
                         help="finer settings of Quality-Net's turns and of the training, listed above")
     cli.add_trust_argument(parser)
-    parser.add_argument("--workers", type=cli.positive_int, default=None, help="scoring processes; one a core by default")
+    cli.add_workers_argument(parser)
     parser.add_argument("--seed", type=cli.from_zero_int, default=0, help="of all draws")
     parser.add_argument("--deterministic", action="store_true", help="the same bits on every run, slower")
     typed, typed_turns = cli.typed(parser, argv), set(parser.parse_args(argv).turns)

@@ -100,7 +100,7 @@ def arguments(argv):
     parser.add_argument("--quality-net", metavar="NAME|RUN", help="what this Quality-Net predicts, beside the truth")
     parser.add_argument("--judges", nargs="+", default=[], metavar="NAME|RUN",
                         help=f"Quality-Nets, or {', '.join(pretrained.BUILT_IN)}: how well each follows the truth, and its changes")
-    parser.add_argument("--workers", type=cli.positive_int, metavar="N", help="processes that score; one a core where not given")
+    cli.add_workers_argument(parser)
     parser.add_argument("--on-error", choices=("row", "fail"), default="row",
                         help="what a metric refuses (silence, under a quarter second): a row with its reason, or stop")
     cli.add_trust_argument(parser)

@@ -50,8 +50,7 @@ def arguments(argv):
                           help="what decides which weights are best: true PESQ on validation mixtures, or the loss on all of them")
     enhancer.add_argument("--validation-rows", type=cli.positive_int, default=100, metavar="N",
                           help="validation mixtures that are scored each epoch")
-    enhancer.add_argument("--workers", type=cli.positive_int, default=None,
-                          help="scoring processes, and threads that make batches; one a core by default")
+    cli.add_workers_argument(enhancer, more=", and threads that make batches")
     enhancer.add_argument("--crop", type=cli.from_zero, default=3.0, metavar="SECONDS",
                           help="train on random pieces of this length, another each epoch; 0 for whole utterances")
     enhancer.add_argument("--augment", nargs="?", const={}, type=cli.json_object, metavar="JSON",
@@ -93,7 +92,7 @@ def arguments(argv):
     quality.add_argument("--precision", default="float32", choices=["float32", "bfloat16"],
                          help="of the convolutions; bfloat16 may pay on a GPU or with AMX, and is slower on other processors")
     cli.add_trust_argument(quality)
-    quality.add_argument("--workers", type=cli.positive_int, default=None, help="scoring processes; one a core by default")
+    cli.add_workers_argument(quality)
     return cli.parse(parser, commands.choices, argv)
 
 

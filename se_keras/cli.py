@@ -17,6 +17,7 @@ from pathlib import Path
 
 from se_keras import files
 from se_keras.errors import UserError
+from se_keras.scoring import cluster
 
 if not sys.stderr.isatty():  # in a log file, a progress bar every ten seconds, not ten a second; tqdm reads this when imported
     os.environ.setdefault("TQDM_MININTERVAL", "10")
@@ -306,6 +307,31 @@ def add_trust_argument(parser):
     """--trust-card, which `trust_cards` heeds."""
     parser.add_argument("--trust-card", action="store_true",
                         help="let a function of its author's, which a Quality-Net's card names as its target, be imported and run")
+
+
+def workers(text):
+    """An argparse type: a number of processes from 1, or "dask://HOST:PORT", the scheduler of a cluster (`se_keras.scoring.cluster`)."""
+    if text.startswith(cluster.PREFIX):
+        try:
+            cluster.check(text)
+        except UserError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+        return text
+    if not re.fullmatch(r"\s*[-+]?\d+\s*", text):
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is neither a number of processes nor {cluster.PREFIX}HOST:PORT")
+    return positive_int(text)
+
+
+def add_workers_argument(parser, more=""):
+    """--workers, as `workers` reads it.
+
+    Args:
+        parser: of the script or command.
+        more: what else a number of them does.
+    """
+    parser.add_argument("--workers", type=workers, metavar=f"N|{cluster.PREFIX}HOST:PORT",
+                        help=f"processes that score{more}, one a core where not given; or the scheduler of a Dask cluster, whose workers "
+                             "score")
 
 
 def json_object(text):

@@ -44,7 +44,7 @@ def train_enhancer(args, train_rows, valid_rows):
     judges = {name: pretrained.load_quality_net(name) for name in objective.judges}
     train_rows = evaluation.subset(train_rows, args.rows)
     feed = Feed(train_rows, args.batch, config, seed=args.seed, crop_s=args.crop or None, augment=augment,
-                workers=args.workers or backend.available_cores())
+                workers=args.workers if isinstance(args.workers, int) else backend.available_cores())
     described = runs.describe(args, args.model, models.resolve(args.model, arguments), config, family=family,
                               **({"weights": weights} if weights else {}))
     model = training_objective.objective_model(enhancer, objective, judge, judges)

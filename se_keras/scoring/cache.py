@@ -4,6 +4,7 @@ import collections
 import contextlib
 import json
 import sqlite3
+import threading
 import time
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from se_keras.errors import UserError
 
 
 class Cache:
-    """Outcomes on disk, (key, stamp) -> value or reason: one SQLite file, shared by any number of processes on one machine.
+    """Outcomes on disk, (key, stamp) -> value or reason: one SQLite file, shared by any number of threads and processes on one machine.
 
     Every `put` is a transaction of its own, so a process killed at any moment leaves what it had finished, and no more.
 
@@ -24,9 +25,10 @@ class Cache:
 
     def __init__(self, folder):
         self.path = Path(folder) / "scores.sqlite"
+        self._lock = threading.Lock()  # a transaction is its thread's alone
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._database = sqlite3.connect(self.path, timeout=60, isolation_level=None)
+            self._database = sqlite3.connect(self.path, timeout=60, isolation_level=None, check_same_thread=False)
             self._write_ahead()
             self._database.execute("PRAGMA synchronous=NORMAL")
             self._database.execute("CREATE TABLE IF NOT EXISTS scores (key TEXT, stamp TEXT, value REAL, reason TEXT, "
@@ -53,12 +55,14 @@ class Cache:
         """
         found = collections.defaultdict(dict)
         try:
-            for key, stamp, value, reason in self._database.execute(
+            with self._lock:
+                rows = self._database.execute(
                     "SELECT * FROM scores WHERE key IN (SELECT value FROM json_each(?)) AND stamp IN (SELECT value FROM json_each(?))",
-                    (json.dumps(list(keys)), json.dumps(list(stamps)))):
-                found[key][stamp] = (value, reason)
+                    (json.dumps(list(keys)), json.dumps(list(stamps)))).fetchall()
         except sqlite3.DatabaseError as error:
             raise UserError(f"{self.path}: is damaged ({error}); delete it, and its scores are measured again") from None
+        for key, stamp, value, reason in rows:
+            found[key][stamp] = (value, reason)
         return found
 
     def put(self, keys, outcomes):
@@ -68,7 +72,7 @@ class Cache:
             UserError: the disk is full or the file can no longer be written.
         """
         try:
-            with self._transaction():
+            with self._lock, self._transaction():
                 self._database.executemany("INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?)",
                                            [(key, stamp, *outcome) for key in keys for stamp, outcome in outcomes.items()])
         except sqlite3.Error as error:

@@ -1,4 +1,4 @@
-"""Scores of many pairs: measured in a pool of processes, each once, and kept on disk.
+"""Scores of many pairs: measured in processes, or on a Dask cluster, each once, and kept on disk.
 
 A kept score is found by two keys. The recipe (hashes of the source files, offset, gain, the system) finds it before any audio
 is made; the content (hash of both signals) finds it where two recipes lead to the same samples. Each score carries the stamp
@@ -13,30 +13,25 @@ The workers import neither TensorFlow nor the calling script.
 import collections
 import functools
 import hashlib
+import importlib.metadata
 import json
-import multiprocessing
-import multiprocessing.connection
-import os
-import threading
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from se_keras import metrics
-from se_keras.backend import available_cores
 from se_keras.errors import UserError
-from se_keras.processes import WorkerContext, end
+from se_keras.scoring import cluster
 from se_keras.scoring.cache import Cache
+from se_keras.scoring.pool import Lost, Pool
 from se_keras.signals import audio, mixing
 
 NOISY = "noisy"  # the fingerprint of the system that changes nothing: its output is the mixture
 CLEAN = "clean"  # of the one that knows the answer
+_PATHS = ("clean", "noise", "noisy")  # of a row
 RECIPE_VERSION = 1  # to be raised when `mixing.pair` makes other samples of the same row
-DIED = "the process that measured it died, twice"
-_NO_START = "the scoring processes cannot be started; what they say stands above"
 
 
 # --- Jobs ------------------------------------------------------------------------------------------------------------------------
@@ -51,40 +46,51 @@ class Job:
         load: picklable function without arguments, called in the worker, to (reference, degraded), float32 `(samples,)`; the reference
             is None where there is none.
         recipe: `recipe(...)` of the pair; None where it has none, and only the content can find it.
+        files: paths that `load` reads. On a worker that has them elsewhere it is called with `at`, {path: where it lies there}.
     """
 
     id: str
     load: Callable
     recipe: str | None = None
+    files: tuple = ()
 
 
 def mixture_job(row):
     """The mixture of a manifest row, against its clean signal; the worker makes both."""
-    return Job(row.id, functools.partial(_mixture, row), recipe(row, NOISY))
+    return Job(row.id, functools.partial(_mixture, row), recipe(row, NOISY), _files(row))
 
 
 def clean_job(row):
     """The clean signal of a manifest row, against itself."""
-    return Job(row.id, functools.partial(_clean, row), recipe(row, CLEAN))
+    return Job(row.id, functools.partial(_clean, row), recipe(row, CLEAN), _files(row))
 
 
 def wave_job(row, degraded, recipe=None):
     """`degraded`, float32 `(row.used_samples,)`, against the clean signal of a row; the worker makes the clean one."""
-    return Job(row.id, functools.partial(_against_clean, row, np.asarray(degraded, np.float32)), recipe)
+    return Job(row.id, functools.partial(_against_clean, row, np.asarray(degraded, np.float32)), recipe, _files(row))
 
 
-def _mixture(row):
-    noisy, clean = mixing.pair(row)
+def _files(row):
+    return tuple(path for path in (getattr(row, name) for name in _PATHS) if path is not None)
+
+
+def _pair(row, at):
+    """`mixing.pair` of a row, of whose files some may lie elsewhere, {path: where}."""
+    return mixing.pair(replace(row, **{name: at.get(getattr(row, name), getattr(row, name)) for name in _PATHS}) if at else row)
+
+
+def _mixture(row, at=None):
+    noisy, clean = _pair(row, at)
     return clean, noisy
 
 
-def _clean(row):
-    clean = mixing.pair(row)[1]
+def _clean(row, at=None):
+    clean = _pair(row, at)[1]
     return clean, clean
 
 
-def _against_clean(row, degraded):
-    return mixing.pair(row)[1], degraded
+def _against_clean(row, degraded, at=None):
+    return _pair(row, at)[1], degraded
 
 
 def recipe(row, system):
@@ -113,45 +119,69 @@ def content(reference, degraded):
 
 # --- In the worker ---------------------------------------------------------------------------------------------------------------
 
-_cache = None  # the worker's own connection
+_cache = None  # the worker's own connection; on a cluster there is none, and the client keeps what comes back
 
 
 def _start_worker(cache_folder):
     global _cache
     import pesq  # noqa: F401  imported before the first job, so that no job waits for it
     import pystoi  # noqa: F401
-    from threadpoolctl import threadpool_limits
 
-    threadpool_limits(1)  # one thread a process: the pool itself fills the cores
-    threading.Thread(target=_die_with_parent, daemon=True).start()
     _cache = Cache(cache_folder) if cache_folder is not None else None
 
 
-def _die_with_parent():
-    """A worker whose parent was killed would wait for its next job for ever."""
-    multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
-    os._exit(1)
-
-
 def _score(load, recipe, stamps):
+    """Outcomes {stamp: (value, reason)} of a job, measured and kept, as far as the cache does not know them; see `_measure`."""
+    keys, outcomes = _measure(load, recipe, stamps)
+    if _cache is not None:
+        _cache.put(keys, outcomes)
+    return outcomes
+
+
+def _measure(load, recipe, stamps, at=None):
     """Outcomes {stamp: (value, reason)} of the measured metrics {stamp: name} for one job, from the cache as far as it knows them.
+
+    Args:
+        load, recipe: of the job.
+        stamps: {`Metric.version`: metric}.
+        at: {path: where it lies here}, of the job's files that lie elsewhere.
+
+    Returns:
+        (keys to keep them by, outcomes).
 
     Raises:
         UserError: a metric is another one here than where the stamps were made.
     """
     if edited := [name for stamp, name in stamps.items() if metrics.get(name).version != stamp]:
         raise UserError(f"{', '.join(edited)}: the source was edited after the run had begun; start it again")
-    reference, degraded = load()
-    outcomes = {}
-    if _cache is not None:
-        key = content(reference, degraded)
-        outcomes = _cache.get([key], stamps)[key]
+    reference, degraded = load(at=at) if at else load()
+    key = content(reference, degraded)
+    outcomes = {} if _cache is None else _cache.get([key], stamps)[key]
     missing = {stamp: name for stamp, name in stamps.items() if stamp not in outcomes}
     measured = metrics.measure(missing.values(), reference, degraded)
     outcomes |= {stamp: measured[name] for stamp, name in missing.items()}
-    if _cache is not None:
-        _cache.put([key] + [recipe] * (recipe is not None), outcomes)
-    return outcomes
+    return [key] + [recipe] * (recipe is not None), outcomes
+
+
+def versions(names):
+    """{package or metric: its version}: all that scores depend on, to be compared between machines. Imports what measures them.
+
+    Args:
+        names: of metrics.
+
+    Raises:
+        UserError: a metric that cannot be had here.
+    """
+    import pesq  # noqa: F401
+    import pystoi  # noqa: F401
+
+    import se_keras
+
+    modules = (path for part in ("metrics", "signals") for path in sorted((Path(se_keras.__file__).parent / part).glob("*.py")))
+    source = hashlib.sha256(b"".join(path.read_bytes() for path in modules))
+    return {**{name: importlib.metadata.version(name) for name in ("pesq", "pystoi", "numpy", "scipy")},
+            "se_keras": f"{se_keras.__version__} (source {source.hexdigest()[:12]})",
+            **{name: metrics.get(name).version for name in metrics.measured(names)}}
 
 
 # --- In the parent ---------------------------------------------------------------------------------------------------------------
@@ -163,48 +193,46 @@ class Scorer:
     Args:
         names: metric names: of `metrics.NAMES`, or functions of the user's (`metrics.own`).
         cache: folder of the score cache; None keeps nothing.
-        workers: processes; None for one a core. They start with the first pair that the cache does not know.
+        workers: processes; None for one a core. They start with the first pair that the cache does not know. Or the address of a Dask
+            scheduler, "dask://HOST:PORT", whose workers are used (`cluster.Cluster`).
         on_error: "row": a pair that a metric refuses is a row with its reason. "fail": it raises, naming the pair.
 
     Raises:
-        UserError: a metric that cannot be had (`metrics.get`), an unknown `on_error`; a cache folder that cannot be used.
+        UserError: a metric that cannot be had (`metrics.get`), an unknown `on_error`; a cache folder that cannot be used; a cluster
+            that does not answer, or has no worker with the same versions.
     """
 
     def __init__(self, names=metrics.DEFAULT, cache=None, workers=None, on_error="row"):
         if on_error not in ("row", "fail"):
             raise UserError(f"on_error is {on_error!r}; expected \"row\" or \"fail\"")
         self.names = tuple(names)
-        self.workers = workers or available_cores()
         self.on_error = on_error
         self._stamps = {metrics.get(name).version: name for name in metrics.measured(self.names)}
         self._folder = cache
         self._cache = None if cache is None else Cache(cache)
-        self._pools = {}  # "all" and, once a process has died, "alone"
+        if isinstance(workers, str):
+            self._executor = cluster.Cluster(workers, _measure, functools.partial(versions, self.names), arrived=self._arrived)
+        else:
+            self._executor = Pool(_score, workers, _start_worker, (cache,))
+
+    @property
+    def workers(self):
+        """How many pairs are measured at a time."""
+        return self._executor.workers
 
     def __enter__(self):
         return self
 
     def __exit__(self, kind, *exception):
         if kind is not None and not issubclass(kind, Exception):  # Ctrl-C
-            self._kill()
+            self._executor.kill()
         self.close()
 
     def close(self):
         """End the workers; jobs that have not begun are dropped. Ctrl-C ends those that are under way too."""
-        try:
-            for pool in self._pools.values():
-                pool.shutdown(cancel_futures=True)
-        except BaseException:
-            self._kill()
-            raise
-        self._pools.clear()
+        self._executor.close()
         if self._cache is not None:
             self._cache.close()
-
-    def _kill(self):
-        """End the workers at once: what one of them is at may never end."""
-        for pool in self._pools.values():
-            end(pool)
 
     def lookup(self, recipes, ids=None):
         """For each recipe the row of scores that the cache holds for all metrics, or None. No audio is touched.
@@ -268,38 +296,25 @@ class Scorer:
             raise UserError(f"{name}: has no score ({row['error']}); leave the utterance out, or go on with --on-error row")
         return row
 
-    def _submit(self, pool, function, *arguments):
-        """The future of a call in a pool, "all" or "alone", which is started where there is none, or only a broken one."""
-        for _ in range(2):
-            if pool not in self._pools:
-                workers = self.workers if pool == "all" else 1
-                self._pools[pool] = ProcessPoolExecutor(workers, WorkerContext(), _start_worker, (self._folder,))
-            try:
-                return self._pools[pool].submit(function, *arguments)
-            except BrokenProcessPool:
-                self._pools.pop(pool).shutdown(wait=False)
-        raise RuntimeError(_NO_START)
+    def _begin(self, job):
+        """The future of the outcomes of a job."""
+        return self._executor.submit(job.load, job.recipe, self._stamps, files=job.files)
 
-    def _begin(self, job, pool="all"):
-        return self._submit(pool, _score, job.load, job.recipe, self._stamps)
+    def _arrived(self, measured):
+        """Outcomes that a worker without the cache has measured, kept here as soon as they come."""
+        keys, outcomes = measured
+        if self._cache is not None:
+            self._cache.put(keys, outcomes)
+        return outcomes
 
-    def _begin_again(self, job):
-        """Outcomes of a job that was lost as a worker died, measured with no other beside it: if that dies too, this job kills it.
-
-        A process killed by hand costs no score, and a job that kills its worker becomes a failure, kept as others are.
-        """
-        try:
-            self._submit("alone", os.getpid).result()
-        except BrokenProcessPool:
-            raise RuntimeError(_NO_START) from None
-        try:
-            return self._begin(job, "alone").result()
-        except BrokenProcessPool:
-            outcomes = {stamp: (None, DIED) for stamp in self._stamps}
-            if self._cache is not None and job.recipe is not None:
-                outcomes |= self._cache.get([job.recipe], self._stamps)[job.recipe]
+    def _lost(self, job, lost):
+        """Outcomes of a job that no worker finished: failures, kept as others are where they would come again."""
+        outcomes = {stamp: (None, str(lost)) for stamp in self._stamps}
+        if self._cache is not None and job.recipe is not None:
+            outcomes |= self._cache.get([job.recipe], self._stamps)[job.recipe]
+            if lost.lasting:
                 self._cache.put([job.recipe], outcomes)
-            return outcomes
+        return outcomes
 
 
 class Pending:
@@ -325,8 +340,8 @@ class Pending:
         if self._row is None:
             try:
                 outcomes = self._future.result()
-            except BrokenProcessPool:
-                outcomes = self._scorer._begin_again(self._job)
+            except Lost as lost:
+                outcomes = self._scorer._lost(self._job, lost)
             self._row = self._scorer._row(outcomes, self._job.id)
             self._job = self._future = None
         return self._row

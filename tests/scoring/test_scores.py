@@ -20,7 +20,7 @@ from conftest import ROOT, speech_like
 from se_keras import metrics
 from se_keras.errors import UserError
 from se_keras.mixtures.manifest import Utterance
-from se_keras.scoring import scores
+from se_keras.scoring import pool, scores
 from se_keras.scoring.cache import Cache
 from se_keras.scoring.scores import Job, Scorer
 from se_keras.signals import audio, mixing
@@ -113,7 +113,7 @@ def test_second_labelling_is_fifty_times_faster_and_touches_neither_audio_nor_me
         began = time.perf_counter()
         second = again.score([scores.mixture_job(row) for row in rows], progress=False)
         second_s = time.perf_counter() - began
-        assert not again._pools  # no worker was even started
+        assert not again._executor._pools  # no worker was even started
     assert second == first
     assert first_s / second_s > 50, f"{first_s:.3f} s, then {second_s:.4f} s"
 
@@ -237,11 +237,11 @@ def test_audio_that_cannot_be_read_stops_the_run_and_is_not_kept(scorer):
 def test_a_job_that_kills_its_worker_is_one_row_and_the_rest_go_on(tmp_path):
     with Scorer(NAMES, cache=tmp_path, workers=2) as scorer:
         got = scorer.score([_job(1), _job(2, "kill"), *(_job(number) for number in range(3, 13))], progress=False)
-        assert [row["error"] for row in got] == [None, "pesq_raw, pesq_nb, stoi, si_sdr: " + scores.DIED] + 10 * [None]
+        assert [row["error"] for row in got] == [None, "pesq_raw, pesq_nb, stoi, si_sdr: " + pool.DIED] + 10 * [None]
         assert got[1]["pesq_raw"] is None
     with Scorer(NAMES, cache=tmp_path) as scorer:
         assert scorer.score([_job(2, "kill")], progress=False) == [got[1]]  # kept: not tried a third time
-        assert not scorer._pools
+        assert not scorer._executor._pools
 
 
 def test_a_worker_killed_from_outside_costs_no_score(tmp_path):
@@ -281,8 +281,8 @@ def _put_many(folder, writer):
 
 
 def test_several_processes_write_at_once(tmp_path):
-    with ProcessPoolExecutor(3, multiprocessing.get_context("spawn")) as pool:
-        for future in [pool.submit(_put_many, tmp_path, writer) for writer in range(3)]:
+    with ProcessPoolExecutor(3, multiprocessing.get_context("spawn")) as writers:
+        for future in [writers.submit(_put_many, tmp_path, writer) for writer in range(3)]:
             future.result()
     found = Cache(tmp_path).get([f"{writer}-{number}" for writer in range(3) for number in range(100)], ["stamp"])
     assert len(found) == 300 and all(found[f"2-{number}"] == {"stamp": (number, None)} for number in range(100))
@@ -337,7 +337,7 @@ def _report(folder, number):
 
     state = {"pid": os.getpid(), "tensorflow": "tensorflow" in sys.modules,
              "main": getattr(sys.modules["__main__"], "__file__", None),
-             "threads": [pool["num_threads"] for pool in threadpool_info()]}
+             "threads": [library["num_threads"] for library in threadpool_info()]}
     (Path(folder) / f"{number}.json").write_text(json.dumps(state))
     time.sleep(0.05)
     return _waves(number)

@@ -1,0 +1,40 @@
+"""What the workers of a cluster are given in test_cluster.py: loads and a metric, importable without the suite's fixtures."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+
+
+def waves(seed, wait_s=0.0, spoil=None, note=None):
+    """A clean and a noisy wave of a second, after a while; `note`: a file that gets a line for each call, with the worker's process."""
+    if note is not None:
+        with open(note, "a") as file:
+            file.write(f"{os.getpid()}\n")
+    time.sleep(wait_s)
+    if spoil == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    t, rng = np.arange(16_000) / 16_000, np.random.default_rng(seed)
+    clean = 0.3 * np.sin(2 * np.pi * (150 + 10 * seed) * t) * (np.sin(2 * np.pi * 4 * t) > -0.5) + 0.01 * rng.standard_normal(len(t))
+    noisy = clean + 0.05 * rng.standard_normal(len(t))
+    return clean.astype(np.float32), (0 if spoil == "silent" else 1) * noisy.astype(np.float32)
+
+
+def level(reference, degraded):
+    """A metric; a job whose noise is loud hangs in it."""
+    if np.abs(degraded).max() > 5:
+        time.sleep(1000)
+    return float(np.mean(np.abs(degraded)))
+
+
+level.range = (0, 10)
+
+
+def pid(_=None):
+    return os.getpid()
+
+
+def touched(path):
+    Path(path).touch()
