@@ -17,13 +17,14 @@ from tqdm import tqdm
 from se_keras import cli, corpora, files
 from se_keras.corpora import protocol
 from se_keras.errors import UserError
-from se_keras.mixtures import manifest
+from se_keras.mixtures import manifest, parquet
 from se_keras.signals import audio, mixing
 
-DESCRIPTION = """A corpus -> DIR/{train,valid,test}.jsonl and DIR/corpus.json. Layouts and licences: data/README.md
+DESCRIPTION = """A corpus -> DIR/{train,valid,test}.jsonl (or .parquet) and DIR/corpus.json. Layouts and licences: data/README.md
 
   python data/prepare.py demo
   python data/prepare.py folders --speech S --noise N --out DIR
+  python data/prepare.py shards --speech SHARDS --noise SHARDS --out DIR
   python data/prepare.py pairs --noisy NOISY --clean CLEAN --out DIR
   python data/prepare.py timit --root TIMIT --noise HU100 --test-noise N --out DIR
   python data/prepare.py voicebank --root ROOT --download --out DIR
@@ -40,7 +41,7 @@ def main(argv=None):
         corpora.get(argv[0])  # an unknown corpus is told with the known ones, before argparse prints its usage
     args = arguments(argv)
     out, wanted = args.out, settings(args)
-    if not args.force and (corpus := already_there(out, wanted)):
+    if not args.force and (corpus := already_there(out, wanted, args.format)):
         print(f"{out}: is there already, prepared with these settings; used again (--force prepares it anew)")
     else:
         files.check_writable(out)
@@ -67,6 +68,8 @@ def arguments(argv):
         default = Path("data/demo") if name == "demo" else None
         command.add_argument("--out", type=Path, metavar="DIR", required=default is None, default=default,
                              help="the data folder to make")
+        command.add_argument("--format", choices=manifest.FORMS, help="of the manifests: jsonl, lines to read and edit, which training "
+                             "holds in memory (the default); parquet, of millions of rows, written and read as a stream (needs pyarrow)")
         command.add_argument("--write-wavs", action="store_true", help="also write every mixture to DIR/wavs, for listening")
         command.add_argument("--force", action="store_true", help="prepare anew where DIR holds other data")
     return parser.parse_args(argv)
@@ -81,8 +84,8 @@ def settings(args):
     return {"corpus": args.corpus, **chosen}
 
 
-def already_there(out, wanted):
-    """corpus.json of a finished folder with the same settings, None where nothing is finished.
+def already_there(out, wanted, form=None):
+    """corpus.json of a finished folder with the same settings, None where nothing is finished in this form (None: in either).
 
     Raises:
         UserError: the folder holds data of other settings.
@@ -90,7 +93,7 @@ def already_there(out, wanted):
     path = out / "corpus.json"
     try:
         corpus = json.loads(path.read_text(encoding="utf-8"))
-        had, files = corpus["settings"], [out / f"{split}.jsonl" for split in corpus["counts"]]
+        had, splits = corpus["settings"], list(corpus["counts"])
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError):
@@ -99,28 +102,48 @@ def already_there(out, wanted):
     if other:
         differences = "; ".join(f"{name}: {had.get(name)} there, {wanted.get(name)} asked for" for name in other)
         raise UserError(f"{out}: holds data prepared otherwise ({differences}); use another --out, or --force to replace it")
-    return corpus if all(file.is_file() for file in files) else None
+    forms = [form] if form else manifest.FORMS
+    return corpus if any(all((out / f"{split}.{each}").is_file() for split in splits) for each in forms) else None
 
 
 def prepare(args, out, wanted):
     """Make the rows, then write manifests and, last, corpus.json; returns what corpus.json holds."""
-    made = corpora.get(args.corpus).prepare(args, out)
-    apart = {split: rows for split, rows in made.splits.items() if not (made.overlap and split == "test")}
-    manifest.check_splits(apart)
-    protocol.check_contents(apart)
-    corpus = {
-        "name": args.corpus, "source": made.source, "licence": made.licence, **made.notes,
-        **({"overlap": made.overlap} if made.overlap else {}), "sample_rate": audio.SAMPLE_RATE,
-        "counts": {split: protocol.counts(rows) for split, rows in made.splits.items()}, "settings": wanted,
-        "fingerprint": protocol.fingerprint(made.splits),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in ("numpy", "soundfile", "soxr")}},
-    }
-    (out / "corpus.json").unlink(missing_ok=True)
-    for split in manifest.SPLITS:
-        (out / f"{split}.jsonl").unlink(missing_ok=True)
-    for split, rows in made.splits.items():
-        manifest.write(out / f"{split}.jsonl", rows)
-    files.write_json(out / "corpus.json", corpus)
+    form = args.format or manifest.FORMS[0]
+    if form == "parquet":
+        parquet.check_installed(out)
+    made, passed = corpora.get(args.corpus).prepare(args, out), protocol.Fingerprint()
+    new = {split: out / f"new-{split}.{form}" for split in manifest.SPLITS if split in made.splits}
+    try:
+        splits = {}
+        for split, path in new.items():
+            rows = passed.over(split, made.splits[split])
+            if form == "parquet":  # straight to disk, and looked at there: they may be too many to be held
+                manifest.write(path, rows)
+                splits[split] = manifest.read(path, reference=False)
+            else:
+                splits[split] = list(rows)
+        apart = {split: rows for split, rows in splits.items() if not (made.overlap and split == "test")}
+        manifest.check_splits(apart)
+        protocol.check_contents(apart)
+        corpus = {
+            "name": args.corpus, "source": made.source, "licence": made.licence, **made.notes,
+            **({"overlap": made.overlap} if made.overlap else {}), "sample_rate": audio.SAMPLE_RATE,
+            "counts": {split: protocol.counts(splits[split]) for split in made.splits}, "settings": wanted,
+            "fingerprint": passed.hex(),
+            "versions": {"python": platform.python_version(), **{name: version(name) for name in ("numpy", "soundfile", "soxr")}},
+        }
+        (out / "corpus.json").unlink(missing_ok=True)
+        for path in (out / f"{split}.{each}" for split in manifest.SPLITS for each in manifest.FORMS):
+            path.unlink(missing_ok=True)
+        for split, path in new.items():
+            if form == "parquet":
+                path.replace(out / f"{split}.parquet")
+            else:
+                manifest.write(out / f"{split}.{form}", splits[split])
+        files.write_json(out / "corpus.json", corpus)
+    finally:
+        for path in new.values():
+            path.unlink(missing_ok=True)
     return corpus
 
 

@@ -8,7 +8,7 @@ import importlib
 
 from se_keras.errors import UserError
 
-NAMES = ("demo", "folders", "pairs", "timit", "voicebank", "noizeus", "ms-snsd", "dns", "dns-test")
+NAMES = ("demo", "folders", "shards", "pairs", "timit", "voicebank", "noizeus", "ms-snsd", "dns", "dns-test")
 
 
 def get(name):

@@ -40,7 +40,7 @@ def prepare(args, out):
     noises = {split: groups(root, expected) for split, (_, root) in roots.items()}
     return protocol.Corpus(
         source=f"{args.speech.resolve()} and {args.noise.resolve()}", licence="that of the files in these folders",
-        splits=protocol.build(speech, noises, out, protocol.Protocol.from_args(args)))
+        splits=protocol.build(speech, noises, out, protocol.Protocol.from_args(args), lazily=protocol.lazily(args)))
 
 
 def root_of(tree, split):

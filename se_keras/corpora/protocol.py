@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -9,12 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import soundfile as sf
 from tqdm import tqdm
 
 from se_keras.errors import UserError
+from se_keras.mixtures import manifest
 from se_keras.mixtures.manifest import SPLITS, Utterance
-from se_keras.signals import audio, mixing
+from se_keras.signals import audio, mixing, shards
 
 SUFFIXES = (".wav", ".flac")
 TRIES = 20  # draws of a noise segment before it is placed by hand
@@ -107,7 +108,7 @@ class Corpus:
     Attributes:
         source: where the data come from.
         licence: under which they may be used.
-        splits: {split: rows}.
+        splits: {split: rows}, a list or, of `build(..., lazily=True)`, an iterable that can be gone through once.
         notes: anything else that corpus.json should say, {name: value}.
         overlap: what the test shares with training on purpose, in words; "" where it shares nothing, and everywhere else that is an error.
     """
@@ -220,7 +221,7 @@ def check_lengths(clean, noisy, checked):
 def ready_made(name, clean, noisy, speaker, noise_type="unknown", snr_db=None):
     """The row of a ready-made pair of 16 kHz files, cut to the shorter one; of a recording without a reference, `clean` is None."""
     return Utterance(id=name, clean=clean and str(clean), noisy=str(noisy), speaker=speaker, noise_type=noise_type, snr_db=snr_db,
-                     samples=min(sf.info(str(path)).frames for path in (clean, noisy) if path is not None))
+                     samples=min(audio.info(path).frames for path in (clean, noisy) if path is not None))
 
 
 def at_16_khz(checked, targets):
@@ -237,7 +238,7 @@ def at_16_khz(checked, targets):
     others = [path for path in checked if path not in there]
     for path in tqdm(others, desc="resampling to 16 kHz", unit="file", disable=None if others else True):
         target = there[path] = targets[path]
-        if not target.is_file() or target.stat().st_mtime_ns < path.stat().st_mtime_ns:
+        if not target.is_file() or target.stat().st_mtime_ns < shards.stat(path).st_mtime_ns:
             wave = audio.resample(*audio.read_any_rate(path), audio.SAMPLE_RATE)
             write(target, wave)
     return there
@@ -248,7 +249,7 @@ def write(path, wave):
     audio.write(path, wave, subtype="PCM_16" if np.abs(wave).max() < 1 else "FLOAT")
 
 
-def build(speech, noises, out, protocol):
+def build(speech, noises, out, protocol, lazily=False):
     """Rows of every split from files at any sample rate: check, resample to out/wav16k where needed, mix.
 
     Args:
@@ -256,9 +257,10 @@ def build(speech, noises, out, protocol):
         noises: {split: {noise type: noise files}}.
         out: the data folder.
         protocol: a `Protocol`.
+        lazily: whether rows are mixed as they are asked for, once, so that millions of them need not be held.
 
     Returns:
-        {split: list of `Utterance`}.
+        {split: list, or generator, of `Utterance`}.
     """
     checked = check([one.path for split in speech for one in speech[split]], speech=True, desc="checking speech")
     checked |= check([path for by_type in noises.values() for files in by_type.values() for path in files], speech=False,
@@ -271,9 +273,15 @@ def build(speech, noises, out, protocol):
             targets.update({path: out / "wav16k" / "noise" / split / kind / f"{name}.wav"
                             for path, name in zip(files, speech_ids(files, root), strict=True)})
     usable = at_16_khz(checked, targets)
-    return {split: mixtures(split, [dataclasses.replace(one, path=usable[one.path]) for one in speech[split]],
-                            {kind: [usable[path] for path in files] for kind, files in noises[split].items()}, protocol)
+    rows = {split: mixed(split, [dataclasses.replace(one, path=usable[one.path]) for one in speech[split]],
+                         {kind: [usable[path] for path in files] for kind, files in noises[split].items()}, protocol)
             for split in speech}
+    return rows if lazily else {split: list(made) for split, made in rows.items()}
+
+
+def lazily(args):
+    """Whether the manifests are to be written as a stream (--format parquet), so that an adapter need not hold the rows."""
+    return getattr(args, "format", None) == "parquet"
 
 
 def draw(files, samples, rng):
@@ -302,7 +310,12 @@ def draw(files, samples, rng):
 
 
 def mixtures(split, speech, noises, protocol):
-    """The rows of a split.
+    """`mixed` as a list."""
+    return list(mixed(split, speech, noises, protocol))
+
+
+def mixed(split, speech, noises, protocol):
+    """The rows of a split, made as they are asked for.
 
     Every utterance x every noise type x every SNR, the file drawn within its type for each row; in `protocol.one_noise`, one noise
     segment an utterance, at every SNR. Each draw depends on the seed, the split and the row's id alone.
@@ -311,21 +324,19 @@ def mixtures(split, speech, noises, protocol):
         speech: list of `Speech` at 16 kHz.
         noises: {noise type: list of 16 kHz files}.
 
-    Returns:
-        list of `Utterance`, in the order of `speech`, of the sorted noise types and of the SNRs.
+    Yields:
+        `Utterance`s, in the order of `speech`, of the sorted noise types and of the SNRs.
 
     Raises:
         UserError: silent speech, or a noise type in whose files nothing but silence is found.
     """
-    rows, types = [], sorted(noises)
+    types = sorted(noises)
     for utterance in tqdm(speech, desc=f"{split}: mixing", unit="utterance", disable=None):
         clean = audio.read(utterance.path)
         for kind, snr_db, (path, offset, segment) in _draws(split, utterance, len(clean), types, noises, protocol):
-            rows.append(Utterance(
+            yield Utterance(
                 id=f"{utterance.id}_{kind}_{snr_db:g}dB", clean=str(utterance.path), speaker=utterance.speaker, noise_type=kind,
-                samples=len(clean), snr_db=snr_db, noise=str(path), offset=offset,
-                gain=mixing.gain_for_snr(clean, segment, snr_db)))
-    return rows
+                samples=len(clean), snr_db=snr_db, noise=str(path), offset=offset, gain=mixing.gain_for_snr(clean, segment, snr_db))
 
 
 def _draws(split, utterance, samples, types, noises, protocol):
@@ -351,34 +362,64 @@ def _draws(split, utterance, samples, types, noises, protocol):
 
 
 def counts(rows):
-    """What a table says of a split: {rows, utterances, speakers, noise types, noise files, hours}."""
-    return {"rows": len(rows), "utterances": len({row.clean or row.noisy for row in rows}), "speakers": len({row.speaker for row in rows}),
-            "noise_types": len({row.noise_type for row in rows}), "noise_files": len({row.noise for row in rows} - {None}),
-            "hours": round(sum(row.samples for row in rows) / audio.SAMPLE_RATE / 3600, 3)}
+    """What a table says of a split: {rows, utterances, speakers, noise types, noise files, hours}.
+
+    Args:
+        rows: list of `Utterance`, or `manifest.ParquetRows`.
+    """
+    names = {name: manifest.distinct(rows, name) for name in ("clean", "speaker", "noise_type", "noise")}
+    return {"rows": len(rows), "utterances": len(names["clean"]) or len(manifest.distinct(rows, "noisy")),
+            "speakers": len(names["speaker"]), "noise_types": len(names["noise_type"]), "noise_files": len(names["noise"]),
+            "hours": round(manifest.seconds(rows) / 3600, 3)}
 
 
 def check_contents(splits):
     """See that no recording stands in two splits under two names.
+
+    Args:
+        splits: {split: list of `Utterance`, or `manifest.ParquetRows`}.
 
     Raises:
         UserError: naming two files of different splits with the same bytes.
     """
     owner = {}
     for split, rows in splits.items():
-        for path in sorted({path for row in rows for path in (row.clean, row.noise) if path}):
+        for path in sorted(manifest.distinct(rows, "clean") | manifest.distinct(rows, "noise")):
             other_split, other = owner.setdefault(audio.file_hash(path), (split, path))
             if other_split != split:
                 raise UserError(f"{other} ({other_split}) and {path} ({split}) are the same recording: results on such a split "
                                 "would be of data seen in training; keep it in one of them")
 
 
-def fingerprint(splits):
-    """sha256 over all rows, with the contents of the files in place of their paths: the same wherever the data lie."""
-    digest = hashlib.sha256()
-    for split in SPLITS:
-        for row in splits.get(split, ()):
-            record = dataclasses.asdict(row)
+class Fingerprint:
+    """sha256 over rows as they pass, with the contents of the files in place of their paths: the same wherever the data lie, and in
+    whatever form the manifest is."""
+
+    def __init__(self):
+        self._digest = hashlib.sha256()
+        self._hash_of = functools.lru_cache(maxsize=65_536)(audio.file_hash)  # which asks the disk; millions of rows name the same files
+
+    def over(self, split, rows):
+        """The rows of a split again, one after the other. Splits come in the order of `SPLITS`."""
+        for row in rows:
+            record = {name: getattr(row, name) for name in _FIELDS}
             for name in ("clean", "noise", "noisy"):
-                record[name] = record[name] and audio.file_hash(record[name])
-            digest.update(json.dumps([split, record]).encode())
-    return digest.hexdigest()
+                record[name] = record[name] and self._hash_of(record[name])
+            self._digest.update(json.dumps([split, record]).encode())
+            yield row
+
+    def hex(self):
+        """That of the rows that have passed."""
+        return self._digest.hexdigest()
+
+
+_FIELDS = [field.name for field in dataclasses.fields(Utterance)]
+
+
+def fingerprint(splits):
+    """`Fingerprint` of {split: rows}."""
+    made = Fingerprint()
+    for split in SPLITS:
+        for _ in made.over(split, splits.get(split, ())):
+            pass
+    return made.hex()

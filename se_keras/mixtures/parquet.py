@@ -44,6 +44,15 @@ def _pyarrow(path):
     return pyarrow, pyarrow.parquet
 
 
+def check_installed(path):
+    """See that Parquet can be read and written, before any work.
+
+    Raises:
+        UserError: pyarrow is missing.
+    """
+    _pyarrow(path)
+
+
 def write(path, rows):
     """Write rows to a `.parquet` file, atomically, as they come: in memory stand a row group and 8 bytes a row, by which ids are compared.
 

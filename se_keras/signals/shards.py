@@ -131,6 +131,8 @@ def _scan(tar, size):
             for member in archive:
                 _add(found, member, tar, size)
             end = archive.offset
+    except UserError:
+        raise
     except (tarfile.TarError, EOFError, ValueError) as error:
         raise UserError(f"{tar}: not a tar, or one that is cut short ({error}); fetch or write it again") from None
     _check_end(tar, size, end, len(found))

@@ -228,6 +228,15 @@ def stft_ops(wave, config=Stft()):
     """`stft` in `keras.ops`, differentiable on every backend: float32 `(batch, samples)` -> `(batch, frames, bins, 2)`."""
     from keras import ops
 
+    padded = padded_ops(wave, config)
+    real, imag = ops.stft(padded, config.n_fft, config.hop_length, config.n_fft, window=framed_window(config), center=False)
+    return ops.stack([real, imag], axis=-1)
+
+
+def padded_ops(wave, config=Stft()):
+    """What the frames of a wave are cut from, one every hop: float32 `(batch, samples)` -> `(batch, padded samples)`."""
+    from keras import ops
+
     samples, reach = ops.shape(wave)[-1], config.padding
     total = (config.frames(samples) - 1) * config.hop_length + config.n_fft
     padded = ops.pad(wave, [[0, 0], [reach, reach if config.tail == "cut" else total - reach - samples]])
@@ -235,10 +244,7 @@ def stft_ops(wave, config=Stft()):
         before, behind = (reach + _mirrored(ops.arange(start, start + reach), samples) for start in (-reach, samples))
         padded = ops.concatenate([ops.take(padded, before, axis=1), padded[:, reach:reach + samples],
                                   ops.take(padded, behind, axis=1), padded[:, samples + 2 * reach:]], axis=1)
-    if config.tail == "cut":
-        padded = padded[:, :total]
-    real, imag = ops.stft(padded, config.n_fft, config.hop_length, config.n_fft, window=framed_window(config), center=False)
-    return ops.stack([real, imag], axis=-1)
+    return padded[:, :total] if config.tail == "cut" else padded
 
 
 def _mirrored(positions, samples):
@@ -246,7 +252,7 @@ def _mirrored(positions, samples):
     from keras import ops
 
     period = ops.maximum(2 * (samples - 1), 1)
-    positions = ops.mod(positions, period)
+    positions = ops.mod(ops.abs(positions), period)  # of a number above 0: tf2onnx gets -n % m wrong
     return ops.minimum(positions, period - positions)
 
 
