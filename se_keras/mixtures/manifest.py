@@ -109,7 +109,7 @@ def stream(path):
     Raises:
         UserError: a missing manifest; a malformed row, with its number.
     """
-    path = find(path)
+    path = Path(path) if Path(path).is_file() else find(path)
     if path.suffix == ".parquet":
         yield from parquet.stream(path)
     else:

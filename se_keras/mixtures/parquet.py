@@ -7,6 +7,7 @@ pyarrow, an extra (requirements-extras.txt); nothing else of the project needs i
 import array
 import bisect
 import collections
+import contextlib
 import hashlib
 import itertools
 import json
@@ -24,9 +25,10 @@ GROUP = 2048  # rows that are read together to get one: more of them and a row t
 _KEPT = 8  # row groups held, 0.5 MB each
 _MARK = b"se_keras.manifest"  # in the footer: rows were checked as they were written
 _AGAIN = "run data/prepare.py again"
+_64_BITS = (1 << 64) - 1
 _CHUNK = 65_536  # rows of a column that is read as a whole
-_TYPES = {**dict.fromkeys(("id", "clean", "speaker", "noise_type", "noise", "noisy"), "string"), "snr_db": "double", "gain": "double",
-          **dict.fromkeys(("samples", "offset", "start", "length"), "int64")}
+_TYPES = {name: {"snr_db": "double", "gain": "double", **dict.fromkeys(("samples", "offset", "start", "length"), "int64")}.get(name, "string")
+          for name in FIELDS}
 _VARIED = ("id", "gain", "offset")  # columns in which few values come twice
 
 
@@ -71,23 +73,38 @@ def write(path, rows):
     with files.replacing(path) as temporary, open(temporary, "wb") as file:
         writer = pq.ParquetWriter(file, schema, compression="zstd", use_dictionary=[name for name in _TYPES if name not in _VARIED],
                                   write_statistics=False, write_page_checksum=True)
-        while group := list(itertools.islice(rows, GROUP)):
-            columns = {name: [getattr(row, name) for row in group] for name in _TYPES}
-            ids.extend(hash(name) & 0xFFFFFFFFFFFFFFFF for name in columns["id"])
-            recordings += columns["clean"].count(None)
-            cropped = cropped or any(columns["start"]) or any(length is not None for length in columns["length"])
-            for name in PATHS:
-                columns[name] = [target and relative(target) for target in columns[name]]
-            try:
-                writer.write_table(pa.table(columns, schema))
-            except (pa.ArrowException, TypeError, UnicodeEncodeError) as error:
-                raise UserError(f"{path}: of the {len(group):,} rows from {group[0].id!r} on, one holds what none may "
-                                f"({_first_line(error)}); data/README.md says what a row is") from None
-        mark = {"rows": len(ids), "recordings": recordings, "cropped": cropped}
-        writer.add_key_value_metadata({_MARK: json.dumps(mark).encode()})
-        writer.close()
+        try:
+            while group := list(itertools.islice(rows, GROUP)):
+                columns = {name: [getattr(row, name) for row in group] for name in _TYPES}
+                ids.extend(hash(name) & _64_BITS for name in columns["id"])
+                recordings += columns["clean"].count(None)
+                cropped = cropped or any(columns["start"]) or any(length is not None for length in columns["length"])
+                for name in PATHS:
+                    columns[name] = [target and relative(target) for target in columns[name]]
+                writer.write_table(_table(pa, columns, schema, path))
+            mark = {"rows": len(ids), "recordings": recordings, "cropped": cropped}
+            writer.add_key_value_metadata({_MARK: json.dumps(mark).encode()})
+            writer.close()
+        except BaseException:
+            with contextlib.suppress(Exception):
+                writer.close()  # or it complains, later, of a file that is closed
+            raise
+        file.flush()
         if len(twice := _twice(ids)):
             _check_ids(path, temporary, set(twice.tolist()))
+
+
+def _table(pa, columns, schema, path):
+    """Columns as a pyarrow.Table.
+
+    Raises:
+        UserError: a value that its column cannot hold.
+    """
+    try:
+        return pa.table(columns, schema)
+    except (pa.ArrowException, TypeError, UnicodeEncodeError) as error:
+        raise UserError(f"{path}: of the {len(columns['id']):,} rows from {columns['id'][0]!r} on, one holds what none may "
+                        f"({_first_line(error)}); data/README.md says what a row is") from None
 
 
 def _twice(hashes):
@@ -105,7 +122,7 @@ def _check_ids(path, written, doubtful):
     """
     seen = {}
     for number, name in enumerate(itertools.chain.from_iterable(chunk.to_pylist() for chunk in _column(_open(written), "id", written))):
-        if hash(name) & 0xFFFFFFFFFFFFFFFF in doubtful and seen.setdefault(name, number) != number:
+        if hash(name) & _64_BITS in doubtful and seen.setdefault(name, number) != number:
             raise UserError(f"{path}: the id {name!r} stands in rows {seen[name]:,} and {number:,}; ids must be unique")
 
 
@@ -303,6 +320,7 @@ def _mark(metadata):
         mark = json.loads((metadata.metadata or {})[_MARK])
         schema = metadata.schema.to_arrow_schema()
         types = dict(zip(schema.names, map(str, schema.types), strict=True))
+        mark = {name: int(mark[name]) for name in ("rows", "recordings", "cropped")}
         return mark if mark["rows"] == metadata.num_rows and types == _TYPES else None
     except (KeyError, TypeError, ValueError):
         return None
@@ -310,14 +328,17 @@ def _mark(metadata):
 
 def _batches(path, file, columns=None, rows=GROUP):
     """Record batches of a file, in order."""
-    batches = file.iter_batches(rows, columns=columns, use_threads=False)
+    batches, number = file.iter_batches(rows, columns=columns, use_threads=False), 0
     while True:
         with _reading(path):
             batch = next(batches, None)
         if batch is None:
-            return
+            break
+        number += len(batch)
         if len(batch):
             yield batch if columns is None else batch.select(columns)
+    if number != file.metadata.num_rows:
+        raise UserError(f"{path}: damaged: {number:,} of {file.metadata.num_rows:,} rows can be read; {_AGAIN}")
 
 
 def _column(file, name, path):
