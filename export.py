@@ -6,7 +6,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from se_keras import cli, files, models, pretrained
-from se_keras.export import formats, web
+from se_keras.export import formats, forms, web
 
 DESCRIPTION = """Export an enhancer or a Quality-Net for other runtimes. Each file is run and compared with Keras before it is kept.
 
@@ -23,34 +23,32 @@ def main(argv=None):
     parser.add_argument("model", metavar="NAME|RUN", help="a shipped model, or a run folder of train.py or finetune.py")
     parser.add_argument("--format", choices=tuple(formats.SUFFIXES), required=True, help="keras is one .keras file, saved-model a folder")
     parser.add_argument("--out", metavar="DIR", required=True, help="folder for the files; those of the same name are replaced")
-    parser.add_argument("--form", nargs="+", choices=("wave", "step", "network"),
+    parser.add_argument("--form", nargs="+", choices=forms.FORMS,
                         help="wave: whole recordings; step: blocks of a stream, of a causal network; network: the network as it is, on "
                              "spectra; where not given, wave, and step where there is one")
-    parser.add_argument("--weights", choices=("float32", "float16", "int8"), default="float32",
+    parser.add_argument("--weights", choices=formats.WEIGHTS["litert"], default="float32",
                         help="of litert: smaller files that are a little off (docs/export.md)")
     parser.add_argument("--web", metavar="DIR", help="also a page that enhances in the browser, with the onnxruntime-web of this folder "
                                                      "(npm install onnxruntime-web); of onnx")
     args = parser.parse_args(argv)
-    if args.web and args.format != "onnx":
-        parser.error(f"--web takes --format onnx, not {args.format}")
+    if args.web and (args.format != "onnx" or "network" in (args.form or ())):
+        parser.error("--web takes --format onnx, and the forms wave and step")
     card, out = pretrained.read_card(args.model), Path(args.out)
     if args.web:
         pretrained.check_enhancers([args.model])  # what scores has nothing to be heard
         web.check(args.web)
     formats.check(args.format, args.weights)
-    from se_keras.export import forms, making  # after the cheap checks: these take a moment
+    from se_keras.export import making  # after the cheap checks: it takes a moment
 
     scores = card["network"] in models.QUALITY_NETWORKS
     holder = pretrained.load_quality_net(args.model) if scores else pretrained.load_enhancer(args.model)[0]
-    kinds = args.form or ["wave", *(["step"] if not scores and forms.streams(holder) else [])]
-    made = [(forms.of_quality_net if scores else forms.of_enhancer)(holder, kind) for kind in dict.fromkeys(kinds)]
+    made = {out / file_name(card["name"], form.kind, args.format, args.weights): form for form in forms.of(holder, args.form)}
     files.check_writable(out)
+    for path in made:
+        making.check_place(path, args.format)
 
     rows = []
-    for form in tqdm(made, desc=f"{args.model} to {args.format}", unit="file", disable=None):
-        name = "-".join([card["name"].replace("/", "-"), *([form.kind] if form.kind != "wave" else []),
-                         *([args.weights] if args.weights != "float32" else [])])
-        path = out / f"{name}{formats.SUFFIXES[args.format]}"
+    for path, form in tqdm(made.items(), desc=f"{args.model} to {args.format}", unit="file", disable=None):
         about = making.make(form, path, args.format, args.weights, card, holder)
         rows.append([path, form.kind, f"{size_mb(path):.2f}", f"{about['difference']:.1g}", f"{about['rtf']:.3f}"])
         if args.web:
@@ -58,6 +56,12 @@ def main(argv=None):
             rows.append([page, "page", f"{size_mb(page):.2f}", "", ""])
     print(tabulate(rows, ("file", "form", "MB", "from Keras", "real-time factor"), disable_numparse=True))
     print("from Keras: largest difference of a sample or score; real-time factor: on one thread, as measured just now")
+
+
+def file_name(name, kind, file_format, weights):
+    """Such as lstm-ears.onnx, lstm-ears-step-int8.tflite."""
+    parts = [name.replace("/", "-"), *([kind] if kind != "wave" else []), *([weights] if weights != "float32" else [])]
+    return "-".join(parts) + formats.SUFFIXES[file_format]
 
 
 def size_mb(path):

@@ -16,6 +16,7 @@ ab: which sounds better, A, B or neither. abx: X is A or B; which one? mushra: I
 sides of its own, and never learns a system's name. What is stored and how it is evaluated: docs/listening.md.
 """
 
+import argparse
 import re
 import secrets
 import socket
@@ -47,8 +48,9 @@ def arguments(argv):
     results = commands.add_parser("results", help="evaluate the answers (python listen.py results --help)",
                                   description="Preference or ratings with intervals and tests, and who was excluded by which rule.")
     results.add_argument("database", metavar="DB", help="what --out made; the server may be running")
-    results.add_argument("--report", metavar="REPORT", help="put the table into REPORT/index.html, listening.md and listening.csv")
-    results.add_argument("--out", metavar="CSV", help="every answer as a row")
+    results.add_argument("--report", metavar="REPORT", default=argparse.SUPPRESS,
+                         help="put the table into REPORT/index.html, listening.md and listening.csv")
+    results.add_argument("--out", metavar="CSV", default=argparse.SUPPRESS, help="every answer as a row")
     results.add_argument("--keep-all", action="store_true", help="exclude no listener")
     results.add_argument("--scripted", action="store_true", help="scripted listeners instead of people: a check, no result")
     return parser, parser.parse_args(argv)

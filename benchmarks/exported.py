@@ -11,7 +11,8 @@ from benchmarks import measuring
 from se_keras.signals.audio import SAMPLE_RATE
 
 # each network once
-MODELS = ("lstm-ears", "blstm-hearing", "dnn-mse", "dccrn-small-ears", "quality-net", "quality-net-ears", "quality-net-2018")
+MODELS = ("lstm-ears", "lstm-16ms-ears", "blstm-hearing", "dnn-mse", "dccrn-small-ears", "quality-net", "quality-net-ears",
+          "quality-net-2018")
 SMALLER = ("lstm-ears", "blstm-hearing")  # also with smaller weights
 DTLN = {"float32": 0.36 / 8, "int8": 0.27 / 8}  # ms a block of 8 ms: its README, TF-lite, Intel i5-6600K
 DURATION_S, RUNS = 10, 5
@@ -45,15 +46,13 @@ def child(model, runs):
     card = pretrained.read_card(model)
     scores = card["network"] in models.QUALITY_NETWORKS
     holder = pretrained.load_quality_net(model) if scores else pretrained.load_enhancer(model)[0]
-    kinds = ["wave", *(["step"] if not scores and forms.streams(holder) else [])]
     with tempfile.TemporaryDirectory() as folder:
         for name in ("onnx", "litert"):
             for weights in formats.WEIGHTS[name] if model in SMALLER else ("float32",):
-                for kind in kinds:
-                    path = Path(folder) / f"{kind}-{weights}{formats.SUFFIXES[name]}"
-                    form = (forms.of_quality_net if scores else forms.of_enhancer)(holder, kind)
+                for form in forms.of(holder):
+                    path = Path(folder) / f"{form.kind}-{weights}{formats.SUFFIXES[name]}"
                     about = making.make(form, path, name, weights, card, holder)
-                    yield {"form": kind, "format": name, "weights": weights, "mb": path.stat().st_size / 1e6,
+                    yield {"form": form.kind, "format": name, "weights": weights, "mb": path.stat().st_size / 1e6,
                            "difference": about["difference"], "rtf": _rtf(path, about, runs)}
 
 

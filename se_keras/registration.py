@@ -10,17 +10,24 @@ import sys
 class _AfterKeras(importlib.abc.MetaPathFinder):
     """Registers the layers when Keras is imported later: `import se_keras` itself stays free of it."""
 
+    _looking = False
+
     def find_spec(self, name, path=None, target=None):
-        if name != "keras":
+        if name != "keras" or self._looking:
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
+        self._looking = True
+        try:
+            spec = importlib.util.find_spec(name)
+        finally:
+            self._looking = False
         if spec is None or spec.loader is None:
             return spec
         run = spec.loader.exec_module
 
-        def run_and_register(module):
+        def run_and_register(module):  # not before: a program may ask for the spec, as TensorFlow does, and import nothing
             run(module)
+            if self in sys.meta_path:
+                sys.meta_path.remove(self)
             if not any(name.startswith("se_keras.models.") for name in sys.modules):  # else it was one of them that asked, half imported
                 register()
 

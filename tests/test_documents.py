@@ -9,7 +9,8 @@ import pytest
 from conftest import ROOT, load_script
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "data" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-SCRIPTS = ("train.py", "finetune.py", "test.py", "enhance.py", "score.py", "listen.py", "export.py", "demo.py", "data/prepare.py", "data/rooms.py")
+SCRIPTS = ("train.py", "finetune.py", "test.py", "enhance.py", "score.py", "listen.py", "export.py", "demo.py", "data/prepare.py",
+           "data/rooms.py")
 
 
 def prose(path):

@@ -16,7 +16,14 @@ from se_keras import registration
 def test_layers_are_registered_when_keras_comes_later(tmp_path):
     """With a stand-in for Keras, which would take seconds."""
     (tmp_path / "keras.py").write_text("print('keras runs')\n")
-    script = "import se_keras\nfrom se_keras import registration\nregistration.register = lambda: print('registered')\nimport keras\n"
+    script = """
+import importlib.util
+from se_keras import registration
+registration.register = lambda: print('registered')
+importlib.util.find_spec('keras')  # as TensorFlow looks before it imports
+import keras
+import keras
+"""
     done = subprocess.run([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
                           capture_output=True, text=True)
     assert done.stdout.split("\n") == ["keras runs", "registered", ""], done.stderr

@@ -1,11 +1,11 @@
 """Speech enhanced while it comes in by an enhancer that needs context on both sides: block by block, each within a buffer."""
 
-import math
-
 import numpy as np
 
 from se_keras.errors import UserError
 from se_keras.signals.audio import SAMPLE_RATE
+
+LONGEST_S = 60  # of past, block or look-ahead: all are enhanced anew for each block
 
 
 class BufferedEnhancer:
@@ -35,9 +35,9 @@ class BufferedEnhancer:
 
     def __init__(self, system, *, block_s=0.25, past_s=4.0, look_ahead_s=0.25, fade_s=0.016):
         sizes = {"block_s": block_s, "past_s": past_s, "look_ahead_s": look_ahead_s, "fade_s": fade_s}
-        if not all(0 <= size < math.inf for size in sizes.values()) or round(block_s * SAMPLE_RATE) < 1:
-            raise UserError(f"a buffer of {', '.join(f'{name} {size:g}' for name, size in sizes.items())}: seconds from 0 are expected, "
-                            "and a block of a sample or more")
+        if not all(0 <= size <= LONGEST_S for size in sizes.values()) or round(block_s * SAMPLE_RATE) < 1:
+            raise UserError(f"a buffer of {', '.join(f'{name} {size:g}' for name, size in sizes.items())}: 0 to {LONGEST_S} seconds are "
+                            "expected, and a block of a sample or more")
         self.system = system
         self.block, self._past, self._look_ahead, self._fade = (round(size * SAMPLE_RATE) for size in sizes.values())
         self._fade = min(self._fade, self._look_ahead)

@@ -25,10 +25,10 @@ class StreamingEnhancer:
     def __init__(self, enhancer):
         from se_keras.models import lstm
 
-        network = getattr(enhancer, "network", None)  # wiener has none
+        network = getattr(enhancer, "network", None)  # wiener has none, nor has a file of export.py
         if network is None or not lstm.streams(network):
             raise UserError(f"{enhancer.name} hears the whole recording before its first output, so it cannot stream; the causal network "
-                            "is lstm (python train.py enhancer --preset lstm). Any other enhances in buffers, half a second late: "
+                            "is lstm (lstm-ears; of exported files, its step). Any other enhances in buffers, half a second late: "
                             "--look-ahead 0.25, in Python BufferedEnhancer")
         self.config = enhancer.config
         plain = Stft(self.config.n_fft, self.config.hop_length, self.config.window)

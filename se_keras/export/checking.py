@@ -8,7 +8,7 @@ from se_keras.errors import UserError
 from se_keras.export import formats, forms, running
 from se_keras.signals.audio import SAMPLE_RATE
 
-TOLERANCE = 1e-4  # of a sample of full scale 1, or of a score in its unit
+TOLERANCES = {"float32": 1e-4, "float16": 1e-2, "int8": 0.1}  # of a sample of full scale 1, or of a score in its unit, by weights
 LENGTHS_S = (0.1, 1.0, 3.0042)  # the last is no whole number of hops
 
 
@@ -43,17 +43,18 @@ def measure(path, card, form, holder):
 
 
 def _pair(seconds):
-    """Degraded and clean, float32 `(samples,)`: noise at speech's level, whose loudness comes and goes four times a second."""
+    """Degraded and clean, float32 `(samples,)`: loud noise, near full scale, whose loudness comes and goes four times a second."""
     rng, samples = np.random.default_rng(0), int(seconds * SAMPLE_RATE)
     envelope = 0.55 + 0.45 * np.sin(2 * np.pi * 4 * np.arange(samples) / SAMPLE_RATE)
-    clean = 0.1 * envelope * rng.standard_normal(samples)
-    return (clean + 0.03 * rng.standard_normal(samples)).astype(np.float32), clean.astype(np.float32)
+    clean = 0.25 * envelope * rng.standard_normal(samples)
+    return (clean + 0.07 * rng.standard_normal(samples)).astype(np.float32), clean.astype(np.float32)
 
 
 def _beside(path, card, form, holder, degraded, clean):
     """What Keras makes of a pair, a list of arrays, and a function that asks the file."""
     if form.kind == "network":
-        given = {tensor.name: _given(tensor, degraded) for tensor in form.model.inputs}
+        frames = holder.config.frames(len(degraded))
+        given = {tensor.name: _given(tensor, frames) for tensor in form.model.inputs}
         ours = forms.named(form.model, form.model([given[tensor.name] for tensor in form.model.inputs], training=False))
         run = formats.run(path, card["format"])
         return [np.asarray(value) for value in ours.values()], lambda: [run(given)[name] for name in ours]
@@ -67,9 +68,8 @@ def _beside(path, card, form, holder, degraded, clean):
     return holder.enhance([degraded]), lambda: [run({"noisy": degraded[None]})["enhanced"][0]]
 
 
-def _given(tensor, wave):
-    """An input of a network: positive numbers for a magnitude, of as many frames as the wave has tens of ms; every frame is speech."""
-    frames = max(len(wave) // 256, 1)
+def _given(tensor, frames):
+    """An input of a network: positive numbers for a magnitude or a spectrum, and every frame is speech."""
     shape = [1, *(frames if size is None else size for size in tensor.shape[1:])]
     if tensor.dtype == "bool":
         return np.ones(shape, bool)

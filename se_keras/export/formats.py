@@ -67,7 +67,8 @@ def write(form, path, name, weights="float32"):
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}); free some space or name another place") from None
     except Exception as error:  # whatever a converter makes of a network
-        raise UserError(f"{form.model.name} cannot be converted to {name}: {str(error).strip().splitlines()[0]}") from error
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{form.model.name} cannot be converted to {name}: {said[:200]}") from error
 
 
 def run(path, name):
@@ -80,11 +81,17 @@ def run(path, name):
         name: its format.
 
     Raises:
-        UserError: an unknown format, or its runtime is not installed.
+        UserError: an unknown format; its runtime is not installed, or cannot read the file.
     """
     check_choice("format", name, SUFFIXES)
     _check_installed(name, NEEDS.get(name, ())[-1:])  # the runtime, where it is not TensorFlow
-    return {"onnx": _run_onnx, "litert": _run_litert, "keras": _run_keras, "saved-model": _run_saved_model}[name](Path(path))
+    open_file = {"onnx": _run_onnx, "litert": _run_litert, "keras": _run_keras, "saved-model": _run_saved_model}[name]
+    try:
+        return open_file(Path(path))
+    except Exception as error:  # each runtime has its own
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path}: cannot be read as {name} ({said[:200]}); it is damaged or of another format, export the model "
+                        "again") from error
 
 
 # --- ONNX ------------------------------------------------------------------------------------------------------------------------
@@ -135,7 +142,7 @@ def _run_litert(path):
 
     with backend.aside():  # its first call tells what it runs on
         runner = Interpreter(str(path), num_threads=1).get_signature_runner()
-        runner(**{name: np.zeros(about["shape"], np.float32) for name, about in runner.get_input_details().items()})
+        runner(**{name: np.zeros(about["shape"], about["dtype"]) for name, about in runner.get_input_details().items()})
     return lambda given: runner(**given)
 
 

@@ -57,6 +57,17 @@ def named(model, outputs):
     return {f"output_{number}": each for number, each in enumerate(outputs)}
 
 
+def of(holder, kinds=None):
+    """Forms of an enhancer, or of a `QualityPredictor`: those asked for; of None, wave and, where there is one, step.
+
+    Raises:
+        UserError: as `of_enhancer` and `of_quality_net`.
+    """
+    scores = hasattr(holder, "needs_reference")
+    kinds = kinds or ["wave", *(["step"] if not scores and streams(holder) else [])]
+    return [(of_quality_net if scores else of_enhancer)(holder, kind) for kind in dict.fromkeys(kinds)]
+
+
 def of_enhancer(enhancer, kind):
     """A form of an `enhancers.base.Enhancer`.
 

@@ -24,28 +24,44 @@ def make(form, path, name, weights, card, holder):
         The new card.
 
     Raises:
-        UserError: as `formats.write`; or the file differs from Keras by more than `checking.TOLERANCE`, where its weights are float32.
+        UserError: as `formats.write`; or the file differs from Keras by more than `checking.TOLERANCES` has for its weights.
     """
     path = Path(path)
-    if path.exists() and (not (path / "saved_model.pb").is_file() if name == "saved-model" else path.is_dir()):
-        raise UserError(f"{path}: is there, and is no earlier {name} file; remove it, or name another --out")
+    check_place(path, name)
     waiting = path.with_name(f".{path.name}")
     remove(waiting)
     try:
         formats.write(form, waiting, name, weights)
         about = {"name": card["name"], "form": form.kind, "format": name, "weights": weights, "file": path.name, "sample_rate": SAMPLE_RATE,
-                 "parameters": holder.network.count_params(), **form.describe(), "licence": card.get("licence", ""), "made_by": f"se_keras {__version__}"}
+                 "parameters": holder.network.count_params(),
+                 **form.describe(), "licence": card.get("licence", ""), "made_by": f"se_keras {__version__}"}
         about["difference"], about["rtf"] = checking.measure(waiting, about, form, holder)
-        if weights == "float32" and about["difference"] > checking.TOLERANCE:
-            raise UserError(f"{path.name}: the converted file is {about['difference']:.2g} from Keras, more than {checking.TOLERANCE:g}; "
-                            "it is not kept. Take another format, and report the network")
-        if waiting.is_dir():  # a folder is not put in the place of one that holds something
-            remove(path)
-        os.replace(waiting, path)
+        if about["difference"] > (most := checking.TOLERANCES[weights]):
+            raise UserError(f"{path.name}: the converted file is {about['difference']:.2g} from Keras, more than {most:g}; it is not kept. "
+                            "Take another format, and report the network")
+        _replace(path, waiting)
+        files.write_json(running.card_path(path), about)
     finally:
         remove(waiting)
-    files.write_json(running.card_path(path), about)
     return about
+
+
+def check_place(path, name):
+    """See that what lies at `path` is an earlier file of a format, or nothing; else UserError."""
+    path = Path(path)
+    if path.exists() and (not (path / "saved_model.pb").is_file() if name == "saved-model" else path.is_dir()):
+        raise UserError(f"{path}: is there, and is no earlier {name} file; remove it, or name another --out")
+
+
+def _replace(path, waiting):
+    """Put a new file, or a folder, in the place of an earlier one, whose card goes first: no file is left with another's card."""
+    running.card_path(path).unlink(missing_ok=True)
+    earlier = path.with_name(f".earlier-{path.name}")
+    remove(earlier)
+    if waiting.is_dir() and path.is_dir():  # a folder does not replace one that holds something
+        os.replace(path, earlier)
+    os.replace(waiting, path)
+    remove(earlier)
 
 
 def remove(path):

@@ -26,7 +26,7 @@ def read_card(path):
     """The card of an exported file, as `export.py` writes it.
 
     Raises:
-        UserError: no such file, no card beside it, or no card of this project.
+        UserError: no such file, no card beside it, or not a card of this project.
     """
     if not Path(path).exists():
         raise UserError(f"{path}: no such file; make one with export.py (python export.py --help)")
@@ -37,9 +37,22 @@ def read_card(path):
         raise UserError(f"{card}: missing; it says what {Path(path).name} takes and gives, and export.py writes it beside") from None
     except ValueError as error:
         raise UserError(f"{card}: not JSON ({error}); export the model again") from None
-    if not isinstance(content, dict) or {"form", "format", "inputs", "outputs"} - set(content):
+    if not _is_card(content):
         raise UserError(f"{card}: not a card of an exported model; export it again")
     return content
+
+
+def _is_card(content):
+    """Whether JSON is what `making.make` writes."""
+    if not isinstance(content, dict) or not all(isinstance(content.get(key), str) for key in ("name", "form", "format")):
+        return False
+    shapes = [content.get(key) for key in ("inputs", "outputs")]
+    if not all(isinstance(each, dict) and all(isinstance(shape, list) for shape in each.values()) for each in shapes):
+        return False
+    step = [content.get(key) for key in ("block", "delay", "latency_s")]
+    return content["form"] != "step" or (all(type(value) in (int, float) and value > 0 for value in step) and "enhanced" in shapes[1]
+                                         and shapes[0].get("block") == [1, content["block"]]
+                                         and all(f"next_{name}" in shapes[1] for name in shapes[0] if name != "block"))
 
 
 def load(path):
@@ -59,6 +72,8 @@ class ExportedStream:
         card: of the file; read from beside it where it is None.
 
     Attributes:
+        block: samples that the file takes at a time, which a stream is best fed by.
+        lag: samples that are missing after `process`, where it is fed whole blocks.
         latency_s: algorithmic latency in seconds.
 
     Raises:
@@ -71,13 +86,13 @@ class ExportedStream:
             raise UserError(f"{path}: the form {card['form']}; a stream takes the step form (export.py --form step)")
         self._run = formats.run(path, card["format"])
         self._shapes = {name: shape for name, shape in card["inputs"].items() if name != "block"}
-        self._block, self._delay, self.latency_s = card["block"], card["delay"], card["latency_s"]
+        self.block, self.lag, self.latency_s = card["block"], card["delay"], card["latency_s"]
         self.reset()
 
     def reset(self):
         """Begin a new recording."""
         self._states = {name: np.zeros(shape, np.float32) for name, shape in self._shapes.items()}
-        self._waiting, self._skip = np.zeros(0, np.float32), self._delay
+        self._waiting, self._skip = np.zeros(0, np.float32), self.lag
         self._received = self._returned = 0
 
     def process(self, block):
@@ -91,15 +106,15 @@ class ExportedStream:
     def flush(self):
         """As `StreamingEnhancer.flush`."""
         missing = self._received - self._returned
-        zeros = -(-(missing + self._skip) // self._block) * self._block if missing else 0
+        zeros = -(-(missing + self._skip) // self.block) * self.block if missing else 0
         rest = self._advance(np.zeros(zeros, np.float32))[:missing]
         self.reset()
         return rest
 
     def _advance(self, samples):
         self._waiting = np.concatenate([self._waiting, samples])
-        whole = len(self._waiting) // self._block * self._block
-        blocks, self._waiting = self._waiting[:whole].reshape(-1, 1, self._block), self._waiting[whole:]
+        whole = len(self._waiting) // self.block * self.block
+        blocks, self._waiting = self._waiting[:whole].reshape(-1, 1, self.block), self._waiting[whole:]
         enhanced = [np.zeros(0, np.float32)]
         for block in blocks:
             outputs = self._run({"block": block, **self._states})
@@ -140,8 +155,12 @@ class ExportedSystem:
     def enhance(self, waves):
         """Enhance waves, float32 `(samples,)` each, at 16 kHz; same lengths out."""
         if self.stream:
-            return [np.concatenate([self.stream.process(wave), self.stream.flush()]) for wave in waves]
+            return [self._through(wave) for wave in waves]
         return [self._run({"noisy": np.asarray(wave, np.float32)[None]})["enhanced"][0] for wave in waves]
+
+    def _through(self, wave):
+        self.stream.reset()  # whatever it was used for before
+        return np.concatenate([self.stream.process(wave), self.stream.flush()])
 
 
 def is_exported(name):

@@ -6,7 +6,7 @@ import gzip
 import json
 from pathlib import Path
 
-from se_keras import files
+from se_keras import files, pages
 from se_keras.errors import UserError
 from se_keras.export import running
 
@@ -66,15 +66,11 @@ def write(path, model_path, runtime):
     version, card = check(runtime), _checked_card(model_path)
     dist = Path(runtime) / "dist"
     texts = {"STYLE": _text(_REPORT / "page.css") + _text(_ASSETS / "live.css"),
-             "CARD": json.dumps({**card, "runtime": version}, allow_nan=False).replace("<", "\\u003c"),  # as report/page.py has it
+             "CARD": pages.script({**card, "runtime": version}),
              "RUNTIME": _packed(dist / _SCRIPT), "WASM": _packed_once(dist / _WASM, version), "MODEL": _packed(model_path),
              "ENGINE": _text(_ASSETS / "engine.js"), "WORKLET": _text(_ASSETS / "microphone.js"),
              "SCRIPT": _text(_REPORT / "player.js") + _text(_ASSETS / "live.js")}
-    page = _text(_ASSETS / "live.html")
-    for mark, text in texts.items():
-        before, after = page.split(f"<!--{mark}-->")
-        page = before + text + after
-    files.write_text(path, page)
+    files.write_text(path, pages.filled(_text(_ASSETS / "live.html"), texts))
     return path
 
 

@@ -4,7 +4,6 @@ A listener is known by a secret in the Authorization header, so that no address 
 """
 
 import hmac
-import ipaddress
 import json
 import socket
 import sqlite3
@@ -23,6 +22,7 @@ from se_keras.errors import UserError
 from se_keras.listening import design
 from se_keras.listening.store import Conflict
 
+LOCAL = ("127.0.0.1", "localhost")  # names of this machine, and ::1: where it is reached by them alone, any other is refused
 MOST_BODY = 16_384  # bytes of a request; an answer takes 200
 _MOST_SECONDS = 1e6  # of one answer
 _MOST_TRIALS = 100_000  # above every trial's number, and within SQLite's
@@ -48,9 +48,9 @@ def application(store, local=True):
     routes = [Route(path, _fixed(text, kind)) for path, (text, kind) in texts.items()]
     routes += [Route("/api/test", page.about), Route("/api/next", page.next), Route("/api/audio/{trial:int}/{slot}", page.audio),
                Route("/api/start", page.start, methods=["POST"]), Route("/api/answer", page.answer, methods=["POST"])]
-    hosts = [Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]"])] if local else []
+    hosts = [Middleware(TrustedHostMiddleware, allowed_hosts=[*LOCAL, "[::1]"])] if local else []
     return Starlette(routes=routes, middleware=[Middleware(_Guard), *hosts],
-                     exception_handlers={HTTPException: _refused, sqlite3.OperationalError: _not_stored})
+                     exception_handlers={HTTPException: _refused, sqlite3.OperationalError: _not_stored, sqlite3.DatabaseError: _damaged})
 
 
 def bound(host, port):
@@ -77,10 +77,7 @@ def bound(host, port):
 
 def is_local(host):
     """Whether an address is this machine's own, which no other reaches."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return host in LOCAL or host == "::1"
 
 
 def serve(store, listening, local=True):
@@ -252,6 +249,10 @@ def _json(status, said, close=False):
 
 async def _refused(request, error):
     return _json(error.status_code, error.detail, close=error.status_code == 413)
+
+
+async def _damaged(request, error):
+    return _json(410, "this test's file is damaged; tell whoever gave you the link")  # the page tries again after 5xx alone
 
 
 async def _not_stored(request, error):

@@ -114,9 +114,12 @@ class Store:
         try:
             self._database.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")
             rows = self._database.execute("SELECT key, value FROM test").fetchall()
+            if (found := self._value("PRAGMA quick_check(1)")) != "ok":  # a page in the middle may be damaged
+                raise sqlite3.DatabaseError(found)
         except sqlite3.DatabaseError as error:
             self.close()
-            raise UserError(f"{path}: cannot be read and written ({error})") from None
+            raise UserError(f"{path}: cannot be read and written, or is damaged ({' '.join(str(error).split())[:200]}); copy of it what "
+                            "can be had (sqlite3 DB .recover), or name another file") from None
         self.settings = {key: json.loads(value) for key, value in rows}
         self.design = Design(self.settings["kind"], tuple(self.settings["systems"]), len(self.settings["items"]), self.settings["trials"],
                              self.settings["seed"])

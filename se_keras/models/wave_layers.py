@@ -13,7 +13,7 @@ from keras import ops
 
 from se_keras.models.layers import register
 from se_keras.models.training_layers import stft_of
-from se_keras.signals.stft import framed_window, inverse_matrix, overlap_add
+from se_keras.signals.stft import framed_window, inverse_matrix, overlap_add, padded_ops
 
 
 @functools.lru_cache
@@ -42,10 +42,7 @@ class WaveSpectrum(keras.layers.Layer):
         self.stft = stft_of(config)
 
     def call(self, wave):
-        config, samples = self.stft, ops.shape(wave)[1]
-        reach, total = config.padding, (config.frames(samples) - 1) * config.hop_length + config.n_fft
-        padded = ops.pad(wave, [[0, 0], [reach, reach]], config.pad_mode)
-        padded = padded[:, :total] if config.tail == "cut" else ops.pad(padded, [[0, 0], [0, total - 2 * reach - samples]])
+        config, padded = self.stft, padded_ops(wave, self.stft)
         spectra = ops.conv(ops.expand_dims(padded, -1), transform(config)[:, None], strides=config.hop_length, padding="valid",
                            data_format="channels_last")
         return ops.stack(ops.split(spectra, 2, axis=-1), axis=-1)

@@ -12,8 +12,7 @@ LONGEST_S, TOTAL_S = 60.0, 600.0  # of one recording, and of all of them: about 
 def page_of(out, targets):
     """Where the page goes: beside an output file, within an output folder.
 
-    Its name holds the output's, and its place follows from --out, so that --compare needs no name of its own, and a page of one file never
-    lies over another's.
+    Its name holds the output's, and its place follows from --out, so that --compare needs no name of its own.
 
     Args:
         out: --out.

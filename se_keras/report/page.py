@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from se_keras import files
+from se_keras import files, pages
 from se_keras.errors import UserError
 from se_keras.mixtures.manifest import UNKNOWN
 from se_keras.report import costs, drawing, gains, listening, tables
@@ -83,11 +83,11 @@ def write_recordings(path, title, heard, about="", notes=None, reference=None):
 def _save(path, content, heard, said, reference="clean", charts=True):
     """Write a page of `content` and of what is heard, as much of it as fits, with what is said of each; path."""
     fixed = _fixed(charts)
-    used = sum(len(text.encode()) for text in fixed.values()) + len(_script([content, said]).encode()) + 100 * len(heard) + 10_000
+    used = sum(len(text.encode()) for text in fixed.values()) + len(pages.script([content, said]).encode()) + 100 * len(heard) + 10_000
     audio = listening.encoded(heard, LIMIT_BYTES - used, reference)
     content["heard"] = [{"id": name, **said[name], "audio": versions} for name, versions in audio.items()]
     content["level"] = "one speech level" if all(reference in versions for versions in audio.values()) else "one level"
-    files.write_text(path, _filled({**fixed, "DATA": _script(content)}))
+    files.write_text(path, pages.filled(_template(), {**fixed, "DATA": pages.script(content)}))
     return path
 
 
@@ -126,7 +126,11 @@ def add_listening(path, section):
         UserError: as `read`.
     """
     content = {"level": "one speech level", **read(path), "listening": section}  # older pages do not say theirs
-    files.write_text(path, _filled({**_fixed(charts=bool(content.get("metrics"))), "DATA": _script(content)}))
+    files.write_text(path, pages.filled(_template(), {**_fixed(charts=bool(content.get("metrics"))), "DATA": pages.script(content)}))
+
+
+def _template():
+    return (_ASSETS / "page.html").read_text(encoding="utf-8")
 
 
 def _fixed(charts=True):
@@ -135,20 +139,6 @@ def _fixed(charts=True):
 
     parts = {name: (_ASSETS / name).read_text(encoding="utf-8") for name in ("page.css", "player.js", "page.js")}
     return {"STYLE": parts["page.css"], "PLOTLY": get_plotlyjs() if charts else "", "SCRIPT": parts["player.js"] + parts["page.js"]}
-
-
-def _filled(texts):
-    """page.html with a text in place of each mark."""
-    page = (_ASSETS / "page.html").read_text(encoding="utf-8")
-    for mark, text in texts.items():
-        before, after = page.split(f"<!--{mark}-->")
-        page = before + text + after
-    return page
-
-
-def _script(content):
-    """JSON within a script element, which "</script" or "<!--" would end or open."""
-    return json.dumps(content, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def _tables(summary):

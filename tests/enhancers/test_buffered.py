@@ -93,7 +93,7 @@ def test_recordings_follow_one_another():
 
 def test_what_cannot_be_a_buffer_is_refused():
     for sizes in ({"block_s": 0}, {"past_s": -1}, {"look_ahead_s": np.inf}, {"fade_s": np.nan}):
-        with pytest.raises(UserError, match=f"{next(iter(sizes))} .*seconds from 0 are expected"):
+        with pytest.raises(UserError, match=f"{next(iter(sizes))} .*0 to 60 seconds are expected"):
             BufferedEnhancer(System(), **sizes)
     stream = BufferedEnhancer(System(lambda wave: wave / wave[0]), **SIZES)
     for block in (np.zeros((2, 3)), np.array([0.0, np.nan])):

@@ -79,7 +79,7 @@ def test_programs_leave_a_report_as_it_is(tmp_path, capsys, reported):
     store = Store(path)
     store.start(scripted=True)
     store.close()
-    assert listen.main(["results", str(path), "--report", str(reported)]) == 0
+    assert listen.main(["--report", str(reported), "results", str(path)]) == 0  # before the command or behind it
     said = capsys.readouterr().out
     assert "1 of 1 listeners are scripted: no listening result" in said and f"{reported} stays as it is" in said
     assert contents(reported) == before

@@ -75,10 +75,12 @@ def test_what_is_no_test(tmp_path):
     make(tmp_path / "test.db")
     (tmp_path / "text.db").write_text("no database, but a text that is long enough for one" * 99)
     sqlite3.connect(tmp_path / "other.db").execute("CREATE TABLE t (x)")
-    (tmp_path / "cut.db").write_bytes((tmp_path / "test.db").read_bytes()[:5000])
+    whole = (tmp_path / "test.db").read_bytes()
+    (tmp_path / "cut.db").write_bytes(whole[:5000])
+    (tmp_path / "spoilt.db").write_bytes(whole[:-8192] + b"x" * 8192)  # its head is whole
     cases = {tmp_path / "none.db": "none.db: no such file; python listen.py --report REPORT", tmp_path: "is a folder",
              tmp_path / "text.db": "text.db: not a listening test's database", tmp_path / "other.db": "a database, but not a listening",
-             tmp_path / "cut.db": "or a damaged one"}
+             tmp_path / "cut.db": "or a damaged one", tmp_path / "spoilt.db": "or is damaged"}
     for path, message in cases.items():
         with pytest.raises(UserError, match=message):
             Store(path)
