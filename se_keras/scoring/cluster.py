@@ -285,8 +285,7 @@ class Cluster:
                 worker.line.remove(task)
                 self._stand(worker)
                 self._match()
-        whys = lost[0] if len(set(lost)) == 1 else ", ".join(lost)
-        raise Lost(f"lost on {len(lost)} workers of the cluster: {whys}", lasting=False)
+        raise Lost(f"lost on every worker that had it: {', '.join(dict.fromkeys(lost))}", lasting=False)
 
     async def _place(self, task, avoided, again):
         """A worker with room, in whose line the task then stands; another than those avoided, where there is one."""
@@ -338,7 +337,7 @@ class Cluster:
         paths = {wanted: path for path, wanted in hashes.items()}
         wanted = [each for each in paths if each not in worker.sent] if worker.blind else []
         for turn in range(3):
-            sent = {each: Path(paths[each]).read_bytes() for each in wanted}
+            sent = {each: _bytes(paths[each]) for each in wanted}
             kind, found = await self._unless_gone(worker, task, self._ask(worker, task, turn, pickled, hashes, sent))
             worker.sent.update(wanted)
             if kind == "found":
@@ -487,10 +486,13 @@ def _connect(address):
     """
     host, port = parse(address)
     try:
-        socket.create_connection((host.strip("[]"), port), CONNECT_S).close()
+        with socket.create_connection((host.strip("[]"), port), CONNECT_S) as connection:
+            first = _first(connection)
     except OSError as error:
         raise UserError(f"{address}: nobody answers ({error.strerror or error}); is the scheduler up? start one there with: dask scheduler "
                         f"--port {port}") from None
+    if not 0 < int.from_bytes(first, "little") < 1 << 24:  # the length of a scheduler's greeting; a `Client` would wait for it for ever
+        raise UserError(f"{address}: what answers there is no Dask scheduler, or one that speaks TLS")
     import dask
     import distributed
 
@@ -499,7 +501,23 @@ def _connect(address):
     try:
         return distributed.Client(_tcp(address), timeout=CONNECT_S, set_as_default=False, name="se_keras")
     except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"{address}: what answers is no Dask scheduler of this version ({str(error).splitlines()[0][:120]})") from None
+        raise UserError(f"{address}: the scheduler there cannot be used ({(str(error).splitlines() or [''])[0][:120]})") from None
+
+
+def _first(connection):
+    """The first bytes, at most 8, that somebody says unasked; none where nobody does in time."""
+    try:
+        return connection.recv(8, socket.MSG_WAITALL)
+    except TimeoutError:
+        return b""
+
+
+def _bytes(path):
+    """Those of a file, or of a member of a tar."""
+    from se_keras.signals import shards
+
+    with shards.open_bytes(path) as file:
+        return file.read()
 
 
 def _tcp(address):

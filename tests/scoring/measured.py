@@ -3,7 +3,6 @@
 import os
 import signal
 import time
-from pathlib import Path
 
 import numpy as np
 
@@ -19,22 +18,14 @@ def waves(seed, wait_s=0.0, spoil=None, note=None):
     t, rng = np.arange(16_000) / 16_000, np.random.default_rng(seed)
     clean = 0.3 * np.sin(2 * np.pi * (150 + 10 * seed) * t) * (np.sin(2 * np.pi * 4 * t) > -0.5) + 0.01 * rng.standard_normal(len(t))
     noisy = clean + 0.05 * rng.standard_normal(len(t))
-    return clean.astype(np.float32), (0 if spoil == "silent" else 1) * noisy.astype(np.float32)
+    return clean.astype(np.float32), {"silent": 0, "loud": 100}.get(spoil, 1) * noisy.astype(np.float32)
 
 
 def level(reference, degraded):
-    """A metric; a job whose noise is loud hangs in it."""
+    """A metric, which hangs where the wave is loud."""
     if np.abs(degraded).max() > 5:
         time.sleep(1000)
     return float(np.mean(np.abs(degraded)))
 
 
 level.range = (0, 10)
-
-
-def pid(_=None):
-    return os.getpid()
-
-
-def touched(path):
-    Path(path).touch()
