@@ -27,8 +27,8 @@ def add_arguments(parser):
                         help="S/train|valid|test/*.tar, or S/*.tar: KEY.flac or KEY.wav, and KEY.json where that says who speaks")
     parser.add_argument("--noise", required=True, type=Path, metavar="N", help="N/train|valid|test/*.tar, or N/*.tar, likewise")
     parser.add_argument("--speaker-from", choices=WAYS,
-                        help="who speaks: json, \"speaker\" in KEY.json; folder, the uppermost one within the tar; name, KEY up to its first "
-                             "_ or -; where not given, json, else folder")
+                        help="who speaks: json, \"speaker\" in KEY.json; folder, the uppermost one within the tar; name, KEY up to its "
+                             "first _ or -; where not given, json, else folder")
     parser.add_argument("--type-from", choices=WAYS, help="the type of a noise, \"noise_type\" in KEY.json, likewise")
     parser.add_argument("--held-out", type=share, default=0.05, metavar="SHARE",
                         help="of shards that lie in no split's folder: share of the speakers, and of the noise files, that validation "

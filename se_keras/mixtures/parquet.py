@@ -27,8 +27,8 @@ _MARK = b"se_keras.manifest"  # in the footer: rows were checked as they were wr
 _AGAIN = "run data/prepare.py again"
 _64_BITS = (1 << 64) - 1
 _CHUNK = 65_536  # rows of a column that is read as a whole
-_TYPES = {name: {"snr_db": "double", "gain": "double", **dict.fromkeys(("samples", "offset", "start", "length"), "int64")}.get(name, "string")
-          for name in FIELDS}
+_NUMBERS = {"snr_db": "double", "gain": "double", **dict.fromkeys(("samples", "offset", "start", "length"), "int64")}
+_TYPES = {name: _NUMBERS.get(name, "string") for name in FIELDS}  # of the columns
 _VARIED = ("id", "gain", "offset")  # columns in which few values come twice
 
 

@@ -71,7 +71,8 @@ def test_shards_give_the_rows_and_samples_of_their_files(tree, packed, tmp_path,
 
 def test_json_and_names_say_who_speaks(tmp_path):
     """KEY.json before the folder; with --speaker-from name, KEY up to its first _ or -."""
-    speech = {f"x/{speaker}-{number}": (wav(10 * speaker + number), {"speaker": 100 + speaker}) for speaker in range(6) for number in range(2)}
+    speech = {f"x/{speaker}-{number}": (wav(10 * speaker + number), {"speaker": 100 + speaker})
+              for speaker in range(6) for number in range(2)}
     write_tar(tmp_path / "S/a.tar", {f"{key}.{suffix}": content for key, pair in speech.items()
                                      for suffix, content in zip(("wav", "json"), pair, strict=True)})
     write_tar(tmp_path / "N/a.tar", {f"hum/{seed}.wav": wav(seed, of=noise) for seed in range(4)})
@@ -152,10 +153,12 @@ def damaged(root, what):
 WRONG = {
     "no folder": "S: no such folder; expected .*/S/train.valid.test/..tar, or", "no tar": "S/train: holds no .tar; expected",
     "beside": "S/x.tar: lies beside the folders train, valid, test", "compressed": r"1.tar.gz: a compressed tar \(gzip\), in which nothing",
-    "compressed by another name": r"0.tar: a compressed tar \(gzip\)", "cut": "0.tar: cut short in its member train/u.wav: 8,488 of 16,044 bytes",
+    "compressed by another name": r"0.tar: a compressed tar \(gzip\)",
+    "cut": "0.tar: cut short in its member train/u.wav: 8,488 of 16,044 bytes",
     "no end": "0.tar: cut short after 1 members .its end mark is missing.", "joined": "0.tar: goes on after its end mark .1 members",
     "no tar at all": "0.tar: not a tar", "dots": "0.tar: its member .* has a \"..\" in its name", "absolute": "has an absolute name",
-    "link": "'train/v.wav' is a link; expected plain files", "device": "'train/v.wav' is a device", "twice": "'train/u.wav' stands there twice",
+    "link": "'train/v.wav' is a link; expected plain files", "device": "'train/v.wav' is a device",
+    "twice": "'train/u.wav' stands there twice",
     "two of a key": "u.wav and train/u.flac share the key train/u", "no audio": "holds no KEY.flac or KEY.wav among its 1 files",
     "no speaker": '0.tar/u: nothing says its speaker; expected "speaker" in u.json', "bad json": "u.json: no JSON object",
     "json elsewhere": "speaker is '../../x'; expected a name without /", "bad audio": "0.tar/train/u.wav: not a readable audio file",

@@ -74,7 +74,8 @@ def test_both_forms_hold_the_same_rows(big, tmp_path):
     """JSON lines, Parquet, and each made from the other as a stream; relative paths, recordings, pieces."""
     folder, rows, _ = big
     pair = dataclasses.replace(rows[1], id="pair", noise=None, offset=0, gain=1.0, noisy=str(folder / "c2.wav"))
-    some = [*rows[:50], pair, dataclasses.replace(pair, id="recording", clean=None), dataclasses.replace(rows[2], id="cut", start=9, length=70)]
+    some = [*rows[:50], pair, dataclasses.replace(pair, id="recording", clean=None),
+            dataclasses.replace(rows[2], id="cut", start=9, length=70)]
     for form in manifest.FORMS:
         manifest.write(folder / f"some.{form}", some)
     for form, other in itertools.permutations(manifest.FORMS):
@@ -179,7 +180,8 @@ def test_every_row_once_an_epoch_in_another_order_and_bucketed(big):
     assert given.batches_per_epoch == 157
     epochs = [given.order(epoch) for epoch in range(2)]
     assert all(sorted(np.concatenate(epoch).tolist()) == list(range(MANY)) for epoch in epochs)
-    assert sorted({len(batch) for batch in epochs[0]}) == [32, 128] and not np.array_equal(np.concatenate(epochs[0]), np.concatenate(epochs[1]))
+    assert sorted({len(batch) for batch in epochs[0]}) == [32, 128]
+    assert not np.array_equal(np.concatenate(epochs[0]), np.concatenate(epochs[1]))
     lengths = read.used_samples()
     assert np.mean([len(set(lengths[batch])) for batch in epochs[0]]) < 1.2  # of three lengths, random batches hold all three
     assert len({number // 50 for number in epochs[0][0]}) > 90  # speakers of 400, from everywhere
