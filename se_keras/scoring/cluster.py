@@ -8,6 +8,7 @@ lost, can try that call elsewhere, and never asks a worker whose versions are ot
 import asyncio
 import collections
 import concurrent.futures
+import functools
 import importlib
 import importlib.util
 import itertools
@@ -83,8 +84,6 @@ def call(task, pickled, hashes, sent):
     Returns:
         ("found", the function's value), or ("lacks", list of sha256 of files that are neither here nor sent).
     """
-    from threadpoolctl import threadpool_limits
-
     with _turn:
         _running[task] = time.monotonic()
         try:
@@ -92,10 +91,18 @@ def call(task, pickled, hashes, sent):
             if lacking:
                 return "lacks", lacking
             function, arguments = pickle.loads(pickled)
-            with threadpool_limits(1):  # sums in the order of the pool's processes, and leaves the cores to other workers
+            with _threads().limit(limits=1):  # sums in the order of the pool's processes, and leaves the cores to other workers
                 return "found", function(*arguments, **({"at": at} if at else {}))
         finally:
             del _running[task]
+
+
+@functools.cache
+def _threads():
+    """Of the libraries that are loaded by now: `scores.versions` has imported those that measure. To look for them takes milliseconds."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def running():
@@ -273,6 +280,8 @@ class Cluster:
             raise UserError(f"{error.filename} cannot be read ({error.strerror}); was the corpus moved?") from None
         lost, avoided = [], set()
         while len(lost) <= RETRIES:
+            if self._broken is not None:
+                raise self._broken
             task = next(self._names)
             worker = await self._place(task, avoided, again=bool(lost))
             try:
@@ -414,16 +423,18 @@ class Cluster:
 
     async def _watch(self):
         """Look which workers there are, again and again."""
-        failed_since = None
+        answered = time.monotonic()
         while True:
-            try:
-                self._look(await asyncio.wait_for(self._client.nthreads(), ANSWER_S))
-                failed_since = None
-            except OSError as error:
-                failed_since = failed_since or time.monotonic()
-                if self._client.status != "running" or time.monotonic() - failed_since > WAIT_S:
-                    self._break(f"the scheduler is gone ({error or type(error).__name__})")
+            looking = asyncio.ensure_future(self._client.nthreads())
+            while not looking.done():
+                await asyncio.wait({looking}, timeout=LOOK_S)
+                if self._client.status != "running" or time.monotonic() - answered > ANSWER_S + WAIT_S:
+                    looking.cancel()
+                    self._break("the scheduler is gone")
                     return
+            if looking.exception() is None:
+                answered = time.monotonic()
+                self._look(looking.result())
             await asyncio.sleep(LOOK_S)
 
     def _look(self, there):
@@ -496,7 +507,8 @@ def _connect(address):
     import dask
     import distributed
 
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what goes wrong is told here, in a line
+    for name in ("distributed", "distributed.client"):  # what goes wrong is told here, in a line
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 GB"})  # a long recording is no graph
     try:
         return distributed.Client(_tcp(address), timeout=CONNECT_S, set_as_default=False, name="se_keras")

@@ -1,10 +1,12 @@
 """A Dask cluster: the pool's numbers, workers that die, hang, join or are others, files that they lack, what users mistake."""
 
+import argparse
 import dataclasses
 import functools
 import importlib.metadata
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -125,10 +127,9 @@ def test_kill_9_of_a_worker_in_the_middle_changes_no_number(dask, tmp_path):
     with Scorer(["si_sdr"], workers=dask.address) as scorer:
         pending = [scorer.submit(job(seed, 0.05, note=str(note))) for seed in range(24)]
         pending[3].result()
-        pids = set(map(int, note.read_text().split()))
-        os.kill(min(pids), signal.SIGKILL)
+        os.kill(int(note.read_text().split()[-1]), signal.SIGKILL)
         assert [each.result() for each in pending] == [direct("si_sdr", seed) for seed in range(24)]
-    assert len(pids) == 2
+    assert len(set(note.read_text().split())) > 1
 
 
 def test_a_job_that_kills_its_workers_is_a_row_and_the_rest_go_on(dask, tmp_path, monkeypatch):
@@ -140,7 +141,7 @@ def test_a_job_that_kills_its_workers_is_a_row_and_the_rest_go_on(dask, tmp_path
 
 
 def test_a_job_that_hangs_is_a_row_and_its_worker_is_started_anew(dask, monkeypatch, capsys):
-    monkeypatch.setattr(cluster, "HANG_S", 1.5)
+    monkeypatch.setattr(cluster, "HANG_S", 3.0)
     monkeypatch.setattr(cluster, "RETRIES", 0)
     monkeypatch.syspath_prepend(Path(__file__).parent)
     with Scorer(["measured:level"], workers=dask.address) as scorer:
@@ -165,8 +166,9 @@ def test_a_worker_of_another_version_is_refused(dask, tmp_path, capsys):
         while "refused" not in said and time.monotonic() < deadline:
             time.sleep(0.05)
             said += capsys.readouterr().err
-        assert f"is refused: it has pesq 0.0.1, expected {importlib.metadata.version('pesq')}\n" in said
-        assert said.startswith("note: tcp://127.0.0.1:") and said.count("\n") == 1 and scorer.workers == 2
+        wanted = rf"^note: (tcp://127.0.0.1:\d+) is refused: it has pesq 0.0.1, expected {importlib.metadata.version('pesq')}$"
+        address, = re.findall(wanted, said, re.MULTILINE)
+        assert address not in scorer._executor._workers
     os.killpg(dask.processes.pop().pid, signal.SIGKILL)
 
 
@@ -222,12 +224,18 @@ def test_a_file_that_changed_is_read_again(tmp_path):
     ("0", "0 is not at least 1"), ("-2", "-2 is not at least 1"), ("dask", "'dask' is neither a number of processes nor dask://HOST:PORT"),
     ("1.5", "'1.5' is neither a number"), ("dask://", "'dask://' is no address of a Dask scheduler; expected dask://HOST:PORT, such as"),
     *((text, f"'{text}' is no address") for text in ("dask://host", "dask://host:0", "dask://host:70000", "dask://a:b@h:1", "dask://h:1/x"))])
+def test_what_workers_may_not_be(given, said):
+    with pytest.raises(argparse.ArgumentTypeError, match=f"^{re.escape(said)}"):
+        cli.workers(given)
+
+
 @pytest.mark.parametrize("command", [["train.py", "enhancer"], ["train.py", "quality-net"], ["finetune.py"],
                                      ["test.py", "--data", "d", "--out", "r"]], ids=" ".join)
-def test_what_workers_may_be(command, given, said, capsys):
-    with pytest.raises(SystemExit) as end:
-        load_script(command[0]).arguments([*command[1:], "--workers", given])
-    assert end.value.code == 2 and f"argument --workers: {said}" in capsys.readouterr().err
+def test_every_script_refuses_it(command, capsys):
+    for given, said in (("0", "0 is not at least 1"), ("dask", "'dask' is neither a number"), ("dask://h", "'dask://h' is no address")):
+        with pytest.raises(SystemExit) as end:
+            load_script(command[0]).arguments([*command[1:], "--workers", given])
+        assert end.value.code == 2 and f"argument --workers: {said}" in capsys.readouterr().err
 
 
 def test_addresses():
@@ -261,7 +269,7 @@ def test_somebody_else_answers(server, monkeypatch):
 
 def test_a_scheduler_without_workers_and_one_that_ends(monkeypatch, capsys):
     monkeypatch.setattr(cluster, "WAIT_S", 0.5)
-    with distributed.LocalCluster(n_workers=0, processes=False, protocol="tcp://", dashboard_address=None, host="127.0.0.1",
+    with distributed.LocalCluster(n_workers=0, processes=False, protocol="tcp://", dashboard_address=":0", host="127.0.0.1",
                                   silence_logs=50) as local:
         address = local.scheduler_address.replace("tcp", "dask")
         with pytest.raises(UserError, match="has no workers, waited 0 s; start some: dask worker tcp://127.0.0.1:.* --nworkers N"):
@@ -270,7 +278,7 @@ def test_a_scheduler_without_workers_and_one_that_ends(monkeypatch, capsys):
         local.scale(1)
         with Scorer(["si_sdr"], workers=address) as scorer:
             assert scorer.submit(job(1)).result() == direct("si_sdr", 1)
-            waiting = scorer.submit(job(2, 3.0))
+            waiting = scorer.submit(job(2, 2.0))
             threading.Timer(0.3, local.close).start()
-            with pytest.raises(UserError, match=f"{address}: the scheduler is gone .*; what was scored is kept"):
+            with pytest.raises(UserError, match=f"{address}: the scheduler is gone; what was scored is kept"):
                 waiting.result()
