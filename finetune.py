@@ -3,11 +3,11 @@
 
 from pathlib import Path
 
-from se_keras import backend, cli, files, losses, pretrained
+from se_keras import cli, files, losses, pretrained
 from se_keras.mixtures import manifest
 from se_keras.recipes import finetuning, turns
 from se_keras.scoring import evaluation
-from se_keras.training import runs
+from se_keras.training import devices, runs
 
 EXAMPLES = f"""
   python finetune.py --data data/demo --enhancer runs/blstm --quality-net runs/quality-net --out runs/blstm-qnet
@@ -76,6 +76,7 @@ def arguments(argv):
     parser.add_argument("--turns", default={}, type=cli.json_object, action=cli.MergeJson, metavar="JSON",
                         help="finer settings of Quality-Net's turns and of the training, listed above")
     cli.add_trust_argument(parser)
+    devices.add_arguments(parser)
     cli.add_workers_argument(parser)
     parser.add_argument("--seed", type=cli.from_zero_int, default=0, help="of all draws")
     parser.add_argument("--deterministic", action="store_true", help="the same bits on every run, slower")
@@ -88,15 +89,28 @@ def arguments(argv):
 
 def main(argv=None):
     args = arguments(argv)
+    devices.check(args)
     pretrained.trust_cards(args.trust_card)
     objective = losses.parse(args.loss)
     turns.check_loss(args, objective)
     train_rows, valid_rows = (manifest.read(Path(args.data) / f"{split}.jsonl") for split in ("train", "valid"))
     manifest.check_splits({"train": train_rows, "valid": valid_rows})
     finetuning.check_models(args, objective)
-    files.check_writable(args.out)
+    if not args.host_id:
+        files.check_writable(args.out)
+    with devices.together(args):
+        tune(args, objective, train_rows, valid_rows)
 
-    backend.load()
+
+def tune(args, objective, train_rows, valid_rows):
+    """Fine-tune, and leave a run folder.
+
+    Args:
+        args: of this script, checked.
+        objective: `losses.Objective`.
+        train_rows, valid_rows: manifest rows.
+    """
+    devices.start(args)
     from se_keras.judges import diet, honesty
     from se_keras.mixtures.augment import Augmentation
     from se_keras.mixtures.feed import Feed

@@ -11,6 +11,7 @@ from se_keras.mixtures import manifest
 from se_keras.mixtures.augment import Augmentation
 from se_keras.recipes.enhancer import train_enhancer
 from se_keras.recipes.quality_net import train_quality_net
+from se_keras.training import devices
 
 EXAMPLES = """
   python data/prepare.py demo --out data/demo
@@ -31,6 +32,7 @@ def arguments(argv):
 
     enhancer = command("enhancer", "train an enhancer towards clean speech")
     cli.add_training_arguments(enhancer, out="runs/blstm", batch=32, learning_rate=1e-3)
+    devices.add_arguments(enhancer)
     enhancer.add_argument("--model", default="blstm", help=f"one of {', '.join(models.ENHANCERS)}")
     enhancer.add_argument("--model-args", default={}, type=cli.json_object, metavar="JSON",
                           help="arguments of the builder, such as '{\"mask_floor\": 0.05}'")
@@ -59,6 +61,7 @@ def arguments(argv):
 
     quality = command("quality-net", "train Quality-Net to predict PESQ")
     cli.add_training_arguments(quality, out="runs/quality-net", batch=4, learning_rate=1.5e-4)
+    devices.add_arguments(quality)
     quality.add_argument("--enhancer", nargs="+", default=[], metavar="RUN|NAME",
                          help="enhancers whose output is scored beside noisy and clean speech")
     quality.add_argument("--model", default="quality_net", help="quality_net, or quality_net_2018: the one that needs no clean reference")
@@ -102,13 +105,15 @@ def main(argv=None):
         argv = ["enhancer"]
         print("train.py enhancer --data data/demo --out runs/blstm: the BLSTM, by MSE, on the demo corpus (--help shows more)")
     args = arguments(argv)
+    devices.check(args)
     if args.data == "data/demo" and not Path("data/demo/train.jsonl").is_file():
         prepared = subprocess.run([sys.executable, Path(__file__).with_name("data") / "prepare.py", "demo", "--out", args.data])
         if prepared.returncode:
             raise SystemExit(prepared.returncode)  # it has said why
     train_rows, valid_rows = (manifest.read(Path(args.data) / f"{split}.jsonl") for split in ("train", "valid"))
     manifest.check_splits({"train": train_rows, "valid": valid_rows})
-    {"enhancer": train_enhancer, "quality-net": train_quality_net}[args.command](args, train_rows, valid_rows)
+    with devices.together(args):
+        {"enhancer": train_enhancer, "quality-net": train_quality_net}[args.command](args, train_rows, valid_rows)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from se_keras.errors import check_choice
 from se_keras.mixtures.augment import Augmentation
 from se_keras.scoring import evaluation
 from se_keras.signals.stft import Stft
-from se_keras.training import runs
+from se_keras.training import devices, runs
 
 
 def train_enhancer(args, train_rows, valid_rows):
@@ -30,7 +30,7 @@ def train_enhancer(args, train_rows, valid_rows):
     named = [*objective.judges, *([args.quality_net] if args.quality_net else [])]
     pretrained.check_judges(named)
     weights = {name: pretrained.sha256(name) for name in named}
-    backend.load()
+    devices.start(args)
     from se_keras.enhancers.base import Noisy
     from se_keras.mixtures.feed import Feed
     from se_keras.scoring import scores

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from se_keras import backend, files, models, pretrained
+from se_keras import files, models, pretrained
 from se_keras.errors import UserError, check_choice
 from se_keras.judges import targets
 from se_keras.scoring import evaluation
 from se_keras.signals.stft import Stft
-from se_keras.training import runs
+from se_keras.training import devices, runs
 
 
 def train_quality_net(args, train_rows, valid_rows):
@@ -22,7 +22,7 @@ def train_quality_net(args, train_rows, valid_rows):
     """
     target, config, chosen = check(args)
     intrusive = args.model == "quality_net"
-    backend.load()
+    devices.start(args)
     from se_keras.judges import diet, surrogate
     from se_keras.models.quality_net_2018 import as_quality_net
     from se_keras.report import figures

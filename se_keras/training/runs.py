@@ -170,7 +170,8 @@ def git_revision():
 
 
 # Flags that do not decide the result, or stand in the config by themselves
-UNRECORDED = ("data", "out", "compare", "preset", "command", "checkpoint_every", "workers", "stft", "trust_card")
+UNRECORDED = ("data", "out", "compare", "preset", "command", "checkpoint_every", "workers", "stft", "trust_card", "devices",
+              "hosts", "host_id", "coordinator")
 
 
 def describe(args, network, arguments, config, **more):

@@ -155,7 +155,7 @@ def test_quality_net_learns_while_the_present_is_scored(rows, labeller, tmp_path
             return {"pesq_raw": 2.0}
 
     monkeypatch.setattr(labeller, "submit", Watched)
-    monkeypatch.setattr(partner.quality_net, "train_on_batch", lambda *batch: said.append("learned") or train(*batch))
+    monkeypatch.setattr(partner.quality_net, "train_on_batch", lambda *batch, **how: said.append("learned") or train(*batch, **how))
     partner(2)
     begun, after = said.count("begun"), said[said.count("begun"):]
     assert said[:begun] == begun * ["begun"]
