@@ -326,9 +326,13 @@ def _mark(metadata):
         return None
 
 
-def _batches(path, file, columns=None, rows=GROUP):
-    """Record batches of a file, in order."""
-    batches, number = file.iter_batches(rows, columns=columns, use_threads=False), 0
+def _batches(path, file, columns=None, rows=None):
+    """Record batches of a file, in order, of so many rows; None: of `GROUP`.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    batches, number = file.iter_batches(rows or GROUP, columns=columns, use_threads=False), 0
     while True:
         with _reading(path):
             batch = next(batches, None)

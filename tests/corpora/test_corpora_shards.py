@@ -203,3 +203,71 @@ def test_lazily_built_rows_are_those_of_a_list(tree, tmp_path):
     lists, lazy = (protocol.build(speech, noises, tmp_path, protocol.Protocol(), lazily)["train"] for lazily in (False, True))
     assert isinstance(lists, list) and not isinstance(lazy, list) and list(lazy) == lists and list(lazy) == []
     assert np.isfinite([row.gain for row in lists]).all()
+
+
+# --- Members and their index -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tar(tmp_path):
+    """A tar of two utterances, one in a folder."""
+    return write_tar(tmp_path / "a.tar", {"u.wav": wav(1), "x/v.wav": wav(2)})
+
+
+def test_a_member_is_the_file_that_it_was(tar, tmp_path):
+    """Wave, header, hash; WAV, FLAC and NIST SPHERE, whose length stands in the header's text."""
+    wave = speech_like(0.5, 3)
+    for name, options in (("a.flac", {}), ("A.WAV", {"format": "NIST"}), ("b.wav", {"subtype": "FLOAT"})):
+        path = tmp_path / name
+        audio.sf.write(path, wave, 16_000, **options)
+        packed = write_tar(tmp_path / f"{name}.tar", {f"./d/{name}": path.read_bytes()}) / "d" / name  # GNU tar writes ./ before names
+        assert audio.read(packed).tobytes() == audio.read(path).tobytes() and audio.file_hash(packed) == audio.file_hash(path)
+        assert audio.info(packed).frames == 8000
+    with pytest.raises(UserError, match="truncated|not a readable audio file"):
+        audio.read(write_tar(tmp_path / "cut.tar", {"b.wav": path.read_bytes()[:9000]}) / "b.wav")
+
+
+def test_an_index_is_made_once_and_again_when_the_shard_changes(tar, monkeypatch):
+    index, scans, scan = tar.with_name(".a.tar.index.json"), [], shards._scan
+    monkeypatch.setattr(shards, "_scan", lambda *arguments: scans.append(1) or scan(*arguments))
+    first = shards.members(tar)
+    assert list(first) == ["u.wav", "x/v.wav"] and index.is_file()
+    shards._members.cache_clear()  # as in another process
+    assert shards.members(tar) == first and len(scans) == 1
+    write_tar(tar, {"w.wav": wav(3)})
+    assert list(shards.members(tar)) == ["w.wav"] and len(scans) == 2
+    for damage in ("", "{", "[1]", '{"size": 1}', json.dumps({**json.loads(index.read_text()), "members": {"w.wav": [0, 1 << 40]}})):
+        index.write_text(damage)
+        shards._members.cache_clear()
+        assert list(shards.members(tar)) == ["w.wav"]
+    assert len(scans) == 7
+
+
+def test_where_nothing_can_be_written_an_index_is_held(tar, monkeypatch):
+    monkeypatch.setattr(shards.os, "access", lambda *_: False)
+    assert len(shards.members(tar)) == 2 and not list(tar.parent.glob(".*"))
+    monkeypatch.undo()
+    shards._members.cache_clear()
+    monkeypatch.setattr(shards.files, "write_text", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
+    assert len(shards.members(tar)) == 2
+
+
+def test_what_is_not_there_is_told(tar, tmp_path):
+    assert shards.is_file(tar / "u.wav") and shards.is_file(tar / "x/v.wav") and shards.is_file(tar)
+    assert not any(map(shards.is_file, (tar / "no.wav", tar / "x", f"{tar}/", tmp_path / "no.tar/u.wav")))
+    with pytest.raises(UserError, match="a.tar: holds no no.wav among its 2 members; was the shard made anew"):
+        audio.read(tar / "no.wav")
+    with pytest.raises(UserError, match="no.tar/u.wav: no such file"):
+        audio.read(tmp_path / "no.tar/u.wav")
+    row = manifest.Utterance("u", str(tar / "u.wav"), "s", "hum", 8000, 0.0, str(tar / "gone.wav"))
+    manifest.write(tmp_path / "train.jsonl", [row])
+    assert '"clean": "a.tar/u.wav"' in (tmp_path / "train.jsonl").read_text()
+    with pytest.raises(UserError, match="train.jsonl, line 1: noise file .*a.tar/gone.wav does not exist"):
+        manifest.read(tmp_path / "train.jsonl")
+
+
+def test_a_folder_may_be_called_like_a_tar(tar, tmp_path):
+    audio.write(tmp_path / "b.tar/u.wav", speech_like(0.5))
+    assert len(audio.read(tmp_path / "b.tar/u.wav")) == 8000 and shards.split(tmp_path / "b.tar/u.wav") is None
+    (tmp_path / "b.tar/A.TAR").write_bytes(tar.read_bytes())
+    assert shards.split(tmp_path / "b.tar/A.TAR/x/v.wav") == (str(tmp_path / "b.tar/A.TAR"), "x/v.wav")
