@@ -6,6 +6,8 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
+
 from se_keras import backend, enhancers, files, models
 from se_keras.enhancers.base import Noisy
 from se_keras.errors import UserError
@@ -150,14 +152,21 @@ def load(name, **overrides):
     return network, card
 
 
+_DAMAGED = (OSError, RuntimeError, KeyError, TypeError, ValueError, AttributeError)  # by the place where an HDF5 file is damaged
+
+
 def load_weights(network, path):
-    """`network.load_weights(path)` with an error that says which layer differs and in which shapes."""
+    """`network.load_weights(path)` with an error that says which layer differs and in which shapes.
+
+    Raises:
+        UserError: a damaged file, wherever that is; weights of another architecture, or such as are no finite numbers.
+    """
     import h5py
 
     try:
         with h5py.File(path, "r") as file:
             stored = _stored_shapes(file)
-    except OSError as error:
+    except _DAMAGED as error:
         raise UserError(f"{path}: not a readable .weights.h5 file ({error})") from None
     for layer in network.layers:
         name, shapes = layer.name, [tuple(weight.shape) for weight in layer.weights]
@@ -168,8 +177,10 @@ def load_weights(network, path):
                             f"the file holds {_say(stored.get(name)) if name in stored else 'no such layer'}")
     try:
         network.load_weights(path)
-    except (ValueError, KeyError) as error:
+    except _DAMAGED as error:
         raise UserError(f"{path}: cannot be loaded into {network.name} ({error})") from None
+    if broken := [weight.path for weight, value in zip(network.weights, network.get_weights(), strict=True) if not np.isfinite(value).all()]:
+        raise UserError(f"{path}: holds numbers that are none in {broken[0]}; it is damaged, or its training came to nothing")
 
 
 def _say(shapes):

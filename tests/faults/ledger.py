@@ -17,6 +17,7 @@ from world import ROOT
 
 from se_keras import cli
 
+cli.quiet()
 TIMEOUT_S = 600  # of a command; what takes longer hangs
 CRASHES = ("Traceback (most recent call last)", "This should not happen")
 

@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 import pytest
+import strangers
 from conftest import ENHANCER, FINETUNE, QUALITY_NET, ROOT, load_script, refused
 
 import finetune
@@ -67,6 +68,34 @@ def test_what_is_typed_is_trusted(hostile):
         metrics.get("evil_of_a_card:f[0,1]")
     metrics.own.trust(["evil_of_a_card:f[0,1]"])
     assert metrics.get("evil_of_a_card:f[0,1]").range == (0, 1)
+
+
+# --- Files of strangers ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("load", strangers.LOADED.values(), ids=strangers.LOADED)
+def test_what_a_strangers_file_holds_does_not_run(load, tmp_path):
+    """Lambda layers, pickles, names of programs: refused in words, and the mark that they would leave is not there."""
+    with pytest.raises(UserError):
+        load(tmp_path, tmp_path / "mark")
+    assert not (tmp_path / "mark").exists()
+
+
+def test_what_strangers_files_would_do_without_the_refusal(tmp_path):
+    """The marks are real: the same files, loaded by who trusts them."""
+    import pickle
+
+    import keras
+
+    mark = tmp_path / "mark"
+    for path in (strangers.keras_file(tmp_path, mark), strangers.h5_file(tmp_path, mark)):
+        network = keras.models.load_model(path, safe_mode=False)
+        mark.unlink(missing_ok=True)
+        network(np.zeros((1, 4), np.float32))
+        assert mark.exists()
+        mark.unlink()
+    pickle.loads(strangers.pickled(tmp_path / "evil.pth", mark).read_bytes())["state_dict"]["a"].close()
+    assert mark.exists()
 
 
 # --- Metrics and workers ---------------------------------------------------------------------------------------------------------

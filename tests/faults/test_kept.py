@@ -51,6 +51,28 @@ def test_a_card_that_is_no_json(trained, tmp_path, text):
         runs.check_same(tmp_path / "mse", {"network": "dnn", "arguments": {}, "training": {}})
 
 
+def test_weights_that_are_damaged_inside(trained, tmp_path):
+    """Where h5py raises something else than for a file that is none; and numbers that are none, wherever they come from."""
+    import shutil
+
+    import h5py
+
+    shutil.copytree(trained / "mse", tmp_path / "mse")
+    path = tmp_path / "mse" / "best.weights.h5"
+    whole = path.read_bytes()
+    at = whole.index(b"SNOD")  # a node of HDF5's table of names
+    path.write_bytes(whole[:at] + b"XXXX" + whole[at + 4:])
+    with pytest.raises(UserError, match="not a readable .weights.h5 file"):
+        pretrained.load(tmp_path / "mse")
+    path.write_bytes(whole)
+    with h5py.File(path, "r+") as file:
+        arrays = []
+        file.visititems(lambda name, node: arrays.append(node) if isinstance(node, h5py.Dataset) else None)
+        arrays[0][...] = np.nan
+    with pytest.raises(UserError, match="holds numbers that are none in "):
+        pretrained.load(tmp_path / "mse")
+
+
 @pytest.fixture
 def half(trained, tmp_path):
     """A training's folder, finished, and the command that goes on with it."""
