@@ -26,7 +26,8 @@ from ledger import Outcome, Place, run
 from tabulate import tabulate
 from tqdm import tqdm
 
-KINDS = {"kills": 100, "disks": 20, "reads": 10, "rivals": 6, "clocks": 4, "databases": 10, "inputs": 300, "strangers": None}  # how many
+KINDS = {"kills": 100, "disks": 20, "reads": 10, "rivals": 6, "clocks": 4, "databases": 10, "inputs": 300, "properties": None,
+         "strangers": None}  # how many
 HOMES = {"reads": "disks", "clocks": "disks"}  # modules that have another name than their kind
 COLUMNS = ("tried", "survived", "finished work lost", "stack traces", "silently wrong")
 

@@ -45,7 +45,7 @@ def damaged(how, place):
     aside = [each.name for each in path.parent.iterdir() if each.name.startswith("scores.sqlite") and each != path]
     if not was_sound:
         if "scores.sqlite" not in done.said:
-            outcome.misleads(f"{what}: the damage is not said")
+            outcome.fails(f"{what}: the damage is not said")
         if not any("-wal" not in name and "-shm" not in name for name in aside):
             outcome.fails(f"{what}: the damaged file is not kept aside")
     if not sound(path):

@@ -22,8 +22,10 @@ from world import ENHANCER, FINETUNE, PREPARE, QUALITY_NET, SCORE
 from scripted import Listener, Running, make
 from se_keras.listening.store import Store
 
-TUNE = ["--enhancer", "{world}/mse", "--quality-net", "{world}/quality-net", *FINETUNE, "--iterations", "4", "--validate-every", "2"]
-RUN = ["--data", "{folder}/data", "--out", "{folder}/out", "--deterministic", "--checkpoint-every", "0"]
+OUT = ["--data", "{folder}/data", "--out", "{folder}/out", "--deterministic"]
+RUN = [*OUT, "--checkpoint-every", "0"]  # after every update: a kill may then lose one at most
+TUNE = ["--enhancer", "{world}/mse", "--quality-net", "{world}/quality-net", *FINETUNE, "--iterations", "4", "--validate-every", "2", *OUT,
+        "--turns", '{"checkpoint_every": 0}']
 IN_STARTUP = 0.1  # share of the kills that fall before a command has written anything: there is little to lose
 TRIES = 4  # to meet a command at work, where it is faster than it was
 
@@ -176,8 +178,8 @@ WORKS = {
                   (), printed, nothing),
     "test": Work(8, "test.py", ("--data", "{folder}/data", "--out", "{folder}/out", *SCORE[:1], "noisy", "{world}/mse", *SCORE[2:]),
                  ("data",), report, scores),
-    "frozen": Work(7, "finetune.py", (*TUNE, *RUN), ("data",), trained, resumable),
-    "replay": Work(7, "finetune.py", (*TUNE, *RUN, "--update", "replay", "--turns", '{"round": 2, "sample": 2, "lag": 1}'), ("data",),
+    "frozen": Work(7, "finetune.py", tuple(TUNE), ("data",), trained, resumable),
+    "replay": Work(7, "finetune.py", (*TUNE, "--update", "replay", "--turns", '{"round": 2, "sample": 2, "lag": 1}'), ("data",),
                    trained, resumable),
     "quality-net": Work(7, "train.py", ("quality-net", "--enhancer", "{world}/mse", *QUALITY_NET, *RUN), ("data",), trained, resumable),
     "export": Work(5, "export.py", ("{world}/mse", "--format", "keras", "--out", "{folder}/out"), (), exported, nothing),
