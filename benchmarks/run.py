@@ -27,7 +27,7 @@ DESCRIPTION = """Speed and memory, side by side with peers, as a Markdown table:
   python benchmarks/run.py --quick                  does it all work? (its numbers are rough, and not kept)
 
 Every case runs in a process of its own, on so many cores and without a GPU; contenders of a case take turns in it."""
-TOPICS = ("training_steps", "hearing", "scores", "pipeline", "enhancing", "exported", "big_data")
+TOPICS = ("training_steps", "hearing", "scores", "pipeline", "enhancing", "exported", "big_data", "cluster")
 RESULTS = Path(__file__).resolve().parent / "results.json"
 
 
