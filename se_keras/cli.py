@@ -306,7 +306,8 @@ def from_zero_int(text):
 def add_trust_argument(parser):
     """--trust-card, which `trust_cards` heeds."""
     parser.add_argument("--trust-card", action="store_true",
-                        help="let a function of its author's, which a Quality-Net's card names as its target, be imported and run")
+                        help="let a function of its author's, which a Quality-Net's card names as its target, be imported and run; beside "
+                             "it, a function of your own, typed as a metric or a target, is the only code that a flag can name")
 
 
 def workers(text):

@@ -179,7 +179,8 @@ def load_weights(network, path):
         network.load_weights(path)
     except _DAMAGED as error:
         raise UserError(f"{path}: cannot be loaded into {network.name} ({error})") from None
-    if broken := [weight.path for weight, value in zip(network.weights, network.get_weights(), strict=True) if not np.isfinite(value).all()]:
+    values = zip(network.weights, network.get_weights(), strict=True)
+    if broken := [weight.path for weight, value in values if not np.isfinite(value).all()]:
         raise UserError(f"{path}: holds numbers that are none in {broken[0]}; it is damaged, or its training came to nothing")
 
 

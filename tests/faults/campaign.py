@@ -65,12 +65,14 @@ def chosen(args):
 def attempt(case, world, seed):
     """One case in a folder of its own, which goes with it; what the case itself did not foresee is no survival."""
     with tempfile.TemporaryDirectory(prefix="se_keras-fault-") as folder:
-        began = time.monotonic()
+        began, tempfile.tempdir = time.monotonic(), folder
         try:
             outcome = case.attempt(Place(world, Path(folder), case.draw(seed)))
         except Exception as error:  # of the campaign, or of the project where no command stands around it
             outcome = Outcome()
             outcome.fails(f"{type(error).__name__}: {error}")
+        finally:
+            tempfile.tempdir = None
         return outcome, time.monotonic() - began
 
 

@@ -3,7 +3,8 @@
 import functools
 import sqlite3
 
-from kills import differences, table_of as report
+from kills import differences
+from kills import table_of as report
 from ledger import Case, Outcome, last_line, run
 from world import SCORE
 

@@ -17,13 +17,13 @@ import threading
 import numpy as np
 import pandas as pd
 import soundfile as sf
+from conftest import noise, speech_like, zipped
 from ledger import Case, Outcome, called, last_line, refused_well
 from world import ENHANCER
 
 import enhance
 import finetune
 import train
-from conftest import noise, speech_like, zipped
 from se_keras import cli
 from se_keras.corpora import download
 from se_keras.mixtures import manifest
@@ -240,8 +240,8 @@ def run_folder(place):
     content, what = damaged(place.draw, path.read_bytes())
     path.write_bytes(content)
     before = pd.read_csv(place.world / "mse" / "history.csv")
-    done = tried(lambda: train.main(["enhancer", "--data", str(place.world / "data"), "--out", str(folder), *ENHANCER, "--epochs", "3"]), outcome,
-                 f"{path.name} {what}")
+    command = ["enhancer", "--data", str(place.world / "data"), "--out", str(folder), *ENHANCER, "--epochs", "3"]
+    done = tried(lambda: train.main(command), outcome, f"{path.name} {what}")
     if done is not None:
         after = pd.read_csv(folder / "history.csv")
         if not np.allclose(after["valid_loss"][:len(before)], before["valid_loss"], rtol=1e-6):
@@ -261,8 +261,8 @@ def preset(place):
     else:
         lines = whole.decode().splitlines()
         at = place.draw.choice([number for number, line in enumerate(lines) if re.match(r"[\w-]+ = ", line)])
-        value = place.draw.choice(("-1", "nan", "inf", "[]", "{}", "''", "[[1]]", "1979-05-27", "true", "'x'", "9" * 500, '"\\u0000"', "1e400",
-                                   "{a = {b = []}}", "0x10"))
+        value = place.draw.choice(("-1", "nan", "inf", "[]", "{}", "''", "[[1]]", "1979-05-27", "true", "'x'", "9" * 500, '"\\u0000"',
+                                   "1e400", "{a = {b = []}}", "0x10"))
         lines[at] = f"{lines[at].split(' = ')[0]} = {value}"
         content, what = "\n".join(lines).encode(), lines[at][:60]
     path.write_bytes(content)
@@ -279,13 +279,13 @@ def json_flag(place):
                                      ("--augment", {"snr_db": [-5, 15], "speed": 0.1, "second": 0.2})))
     content, what = text_of(place.draw, usual)
     text = content.decode(errors="surrogateescape")
-    out = place.folder / "run"
     if flag == "--turns":
         tried(lambda: finetune.arguments(["--update", "replay", flag, text]) and None, outcome, f"{flag} {what}")
         return outcome
-    tried(lambda: train.main(["enhancer", "--data", str(place.world / "data"), "--out", str(out), "--model", "dnn", "--epochs", "1", "--batch",
-                              "8", "--crop", "0.5", "--validation-rows", "1", "--workers", "1",
-                              *([] if flag == "--model-args" else ["--model-args", '{"units": 4}']), flag, text]), outcome, f"{flag} {what}")
+    command = ["enhancer", "--data", str(place.world / "data"), "--out", str(place.folder / "run"), "--model", "dnn", "--epochs", "1",
+               "--batch", "8", "--crop", "0.5", "--validation-rows", "1", "--workers", "1",
+               *([] if flag == "--model-args" else ["--model-args", '{"units": 4}']), flag, text]
+    tried(lambda: train.main(command), outcome, f"{flag} {what}")
     return outcome
 
 

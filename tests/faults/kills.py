@@ -17,9 +17,9 @@ import numpy as np
 import pandas as pd
 import requests
 from ledger import Case, Command, Outcome, Place, last_line, leftovers, run
+from scripted import Listener, Running, make
 from world import ENHANCER, FINETUNE, PREPARE, QUALITY_NET, SCORE
 
-from scripted import Listener, Running, make
 from se_keras.listening.store import Store
 
 OUT = ["--data", "{folder}/data", "--out", "{folder}/out", "--deterministic"]

@@ -142,9 +142,9 @@ class Command:
         temporary.mkdir(exist_ok=True)
         self._out, self._err = open(folder / "out.txt", "w+"), open(folder / "err.txt", "w+")
         self.began = time.monotonic()
-        self.process = subprocess.Popen(
-            [sys.executable, str(ROOT / script), *map(str, arguments)], stdin=subprocess.DEVNULL, stdout=self._out, stderr=self._err, cwd=ROOT,
-            env={**os.environ, "TMPDIR": str(temporary), "TF_CPP_MIN_LOG_LEVEL": "3", **(environment or {})}, start_new_session=True)
+        variables = {**os.environ, "TMPDIR": str(temporary), "TF_CPP_MIN_LOG_LEVEL": "3", **(environment or {})}
+        self.process = subprocess.Popen([sys.executable, str(ROOT / script), *map(str, arguments)], stdin=subprocess.DEVNULL,
+                                        stdout=self._out, stderr=self._err, cwd=ROOT, env=variables, start_new_session=True)
 
     def kill(self):
         """SIGKILL to all of its processes; whether it was still at work."""

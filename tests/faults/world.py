@@ -13,9 +13,9 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "listening")]
 
-from conftest import ENHANCER, FINETUNE, PREPARE, QUALITY_NET, load_script, make_tree, noise, prepare, speech_like
+from conftest import ENHANCER, FINETUNE, PREPARE, QUALITY_NET, load_script, make_tree, noise, prepare, speech_like  # noqa: E402
 
-from se_keras.signals import audio
+from se_keras.signals import audio  # noqa: E402
 
 RECORDINGS, RECORDING_S = 8, 6.0  # that enhance.py is killed over: long enough that a kill meets one half done
 PAIRS, PAIR_S = 6, 1.5  # that score.py compares
