@@ -8,6 +8,8 @@ RUN := $(VENV)/bin/python
 help:
 	@echo "make demo    the whole job on a generated corpus, in 4 to 7 minutes on two cores: prepare, train, fine-tune, test"
 	@echo "make test    the test suite"
+	@echo "make test-jax    networks, losses and several devices on Keras on JAX, in under 2 minutes; installs JAX into $(VENV)/jax"
+	@echo "make faults  kills, full disks, malformed inputs, hostile files by the hundred: half an hour and more; no part of make test"
 	@echo "make bench   speed and memory beside PyTorch and the plain metric packages (installs torch)"
 	@echo "make clean   delete what demo and test have made: data/demo, runs/demo, caches; .venv stays"
 
@@ -16,6 +18,17 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed-tests
 	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# What runs with KERAS_BACKEND=jax. JAX lies in a folder of its own: the suite on TensorFlow stays without it.
+JAX_TESTS := tests/training/test_devices.py tests/models tests/losses tests/hearing
+
+test-jax: $(VENV)/installed-jax
+	KERAS_BACKEND=jax JAX_PLATFORMS=cpu PYTHONPATH=$(abspath $(VENV)/jax) JAX_COMPILATION_CACHE_DIR=$(abspath $(VENV)/jax-compiled) \
+		JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1 \
+		$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow_on_jax" $(JAX_TESTS) $(ARGS)
+
+faults: $(VENV)/installed-tests
+	$(RUN) tests/faults/campaign.py $(ARGS)
 
 bench: $(VENV)/installed-benchmarks
 	$(RUN) benchmarks/run.py $(ARGS)
@@ -39,8 +52,12 @@ $(VENV)/installed-tests: requirements-extras.txt tests/requirements.txt $(VENV)/
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements-extras.txt -r tests/requirements.txt
 	@touch $@
 
+$(VENV)/installed-jax: tests/requirements-jax.txt $(VENV)/installed-tests
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/jax -r tests/requirements-jax.txt
+	@touch $@
+
 $(VENV)/installed-benchmarks: benchmarks/requirements.txt $(VENV)/installed
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
 	@touch $@
 
-.PHONY: help demo test bench clean
+.PHONY: help demo test test-jax faults bench clean

@@ -202,6 +202,17 @@ def run_without_tensorflow(script, *arguments):
                           text=True, timeout=120)
 
 
+def tensorflow():
+    """TensorFlow, for a test that differentiates by it; on another backend the test skips."""
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("differentiates by TensorFlow itself")
+    import tensorflow
+
+    return tensorflow
+
+
 def value_and_gradient(function, x):
     """(function(x), the gradient of its sum), NumPy arrays, by the backend's own differentiation: TensorFlow's or JAX's."""
     import keras

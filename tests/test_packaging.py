@@ -19,8 +19,9 @@ def test_requirements_and_pyproject_are_one():
     project = PROJECT["project"]
     assert project["dependencies"] == listed("requirements.txt")
     extras = project["optional-dependencies"]
-    optional = [names for extra, names in extras.items() if extra not in ("tests", "benchmarks")]
+    optional = [names for extra, names in extras.items() if extra not in ("tests", "jax", "benchmarks")]
     assert list(dict.fromkeys(sum(optional, []))) == listed("requirements-extras.txt")  # two extras may need one package
+    assert extras["jax"] == listed("tests/requirements-jax.txt")
     assert (extras["tests"], extras["benchmarks"]) == (listed("tests/requirements.txt"), listed("benchmarks/requirements.txt"))
 
 

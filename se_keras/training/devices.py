@@ -145,6 +145,8 @@ def together(args):
     if args.hosts is None:
         yield
         return
+    if args.host_id:
+        _now.folder = Path(tempfile.mkdtemp(prefix="se_keras-"))
     _supervise(args)
     try:
         yield
@@ -192,6 +194,8 @@ def _supervise(args):
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal gives it to both, and the child saves a checkpoint
     signal.signal(signal.SIGTERM, lambda *_: os.kill(child, signal.SIGTERM))
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if _now.folder is not None:
+        shutil.rmtree(_now.folder, ignore_errors=True)
     if code < 0:
         why = "another host has ended, or cannot be reached any more; JAX's own account stands above"
         print(f"\nerror: {why if code == -signal.SIGABRT else f'host {args.host_id} was ended by {signal.Signals(-code).name}'}\n"
@@ -333,7 +337,6 @@ def _agree(args):
 def _copy_run(args):
     """Host 0's run folder, to go on from, as `args.out` of the others."""
     if _now.host:
-        _now.folder = Path(tempfile.mkdtemp(prefix="se_keras-"))
         args.out = str(_now.folder / Path(args.out).name)
     folder = Path(args.out)
     names = [str(path.relative_to(folder)) for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(".")

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from conftest import tensorflow
 from keras import ops
 
 from se_keras.backend import on_cpu
@@ -31,8 +32,7 @@ def test_equals_the_direct_convolution(size, padding, rows, columns):
 
 
 def test_gradients_equal_those_of_the_direct_convolution():
-    import tensorflow as tf
-
+    tf = tensorflow()
     rng = np.random.default_rng(1)
     x = tf.constant(rng.standard_normal((1, 40, 30, 3)), tf.float32)
     kernel = tf.constant(rng.standard_normal((9, 9, 3, 4)), tf.float32)
@@ -76,8 +76,7 @@ def test_config_round_trip():
 @pytest.mark.parametrize("padding, size, shape", [("valid", 9, (30, 33)), ("same", 11, (25, 9)), ("valid", 11, (11, 40)),
                                                   ("same", 5, (7, 7))])
 def test_large_kernels_are_the_convolution_of_keras(padding, size, shape):
-    import tensorflow as tf
-
+    tf = tensorflow()
     x = np.random.default_rng(0).standard_normal((2, *shape, 3)).astype(np.float32)
     plain, large = (kind(4, size, padding=padding) for kind in (keras.layers.Conv2D, dft_conv.LargeKernelConv2D))
     results = []

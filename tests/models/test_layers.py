@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from conftest import speech_like
+from conftest import speech_like, tensorflow
 
 from se_keras.errors import UserError
 from se_keras.models import layers, training_layers
@@ -155,8 +155,7 @@ def test_resynthesis_with_a_peak_of_one():
 
 
 def test_resynthesis_has_a_gradient_at_silence():
-    import tensorflow as tf
-
+    tf = tensorflow()
     mask = tf.Variable(np.ones((1, 4, 257), np.float32))
     with tf.GradientTape() as tape:
         total = tf.reduce_sum(resynthesis()(np.zeros((1, 4, 257, 2), np.float32), mask, np.ones((1, 4), bool)))

@@ -4,7 +4,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
-from conftest import speech_like
+from conftest import speech_like, tensorflow
 
 from se_keras import models
 from se_keras.enhancers.base import pad_frames
@@ -99,8 +99,7 @@ def test_silence_is_divided_by_nothing(network):
 
 def test_a_training_step_lowers_the_loss_and_bounds_the_recurrence():
     """Every column of the recurrent kernels is at most 1e-5 long after an update: the reference's LSTM forgets its own output."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     network = models.build("quality_net_2018", **SMALL, dropout=0.1)
     batch, frame_mask = pad_frames(magnitudes(20, 12, bins=9))
     x, target = [batch, frame_mask, np.ones((2, 1), np.float32)], np.float32([3, 1.5])
