@@ -171,7 +171,7 @@ class _Worker:
     Attributes:
         address: of the worker.
         line: names of the tasks that it has; it is at the first.
-        gone: future that is done when the worker is lost, with the name of the task that it was at.
+        gone: future that is done when the worker is lost, with why, and the name of the task that it was at.
         blind: whether it has lacked a file.
         sent: hashes of files that it was sent.
     """
@@ -283,22 +283,22 @@ class Cluster:
             if self._broken is not None:
                 raise self._broken
             task = next(self._names)
-            worker = await self._place(task, avoided, again=bool(lost))
+            worker = await self._place(task, avoided)
             try:
                 return self._arrived(await self._answer(worker, task, pickle.dumps((self._function, arguments)), hashes))
             except _Gone as gone:
+                avoided.add(worker.address)
                 if gone.at_it:
                     lost.append(gone.why)
-                    avoided.add(worker.address)
             finally:
                 worker.line.remove(task)
                 self._stand(worker)
                 self._match()
         raise Lost(f"lost on every worker that had it: {', '.join(dict.fromkeys(lost))}", lasting=False)
 
-    async def _place(self, task, avoided, again):
+    async def _place(self, task, avoided):
         """A worker with room, in whose line the task then stands; another than those avoided, where there is one."""
-        queue, found = (self._retried if again else self._waiting), self._loop.create_future()
+        queue, found = (self._retried if avoided else self._waiting), self._loop.create_future()
         queue.append((found, task, avoided))
         self._match()
         try:
@@ -373,8 +373,9 @@ class Cluster:
             UserError: the cluster is gone.
         """
         from distributed import KilledWorker
+        from distributed.comm import CommClosedError
 
-        asking, patience = asyncio.ensure_future(asking), HANG_S
+        asking, patience, error = asyncio.ensure_future(asking), HANG_S, None
         try:
             while True:
                 await asyncio.wait({asking, worker.gone}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
@@ -383,20 +384,29 @@ class Cluster:
                 patience = await self._patience(worker, task)
             if asking.done():
                 return asking.result()
-        except (KilledWorker, concurrent.futures.CancelledError, OSError):  # soon it is known whether the worker is gone, or all of it
-            await asyncio.wait({worker.gone}, timeout=10 * LOOK_S)
+        except (KilledWorker, concurrent.futures.CancelledError, OSError) as caught:
+            error = caught
+            await asyncio.wait({worker.gone}, timeout=10 * LOOK_S)  # soon it is known whether the worker is gone, or all of it
         finally:
             asking.cancel()
         if self._broken is not None:
             raise self._broken
+        if not worker.gone.done() and isinstance(error, OSError) and not isinstance(error, CommClosedError):
+            raise error  # the function's own
         why, at = worker.gone.result() if worker.gone.done() else ("died", worker.line[0])
         raise _Gone(why, at == task)
 
     async def _patience(self, worker, task):
-        """Seconds for which a call may go on; a worker that is at it for too long, or does not answer, is left."""
+        """Seconds for which a call may go on; a worker that is at it for too long, or does not answer, is left.
+
+        Raises:
+            _Gone: the worker is busy with somebody else's tasks.
+        """
         try:
             found = await asyncio.wait_for(self._client.run(running, workers=[worker.address], on_error="return"), ANSWER_S)
-            at, seconds = task, found[worker.address].get(task, 0.0)  # not yet begun: it waits for somebody else's task
+            at, seconds = task, found[worker.address].get(task, 0.0)
+            if not found[worker.address]:
+                raise _Gone("busy", False)
         except (OSError, KeyError, AttributeError):
             at, seconds = worker.line[0], HANG_S
         if seconds >= HANG_S and not worker.gone.done():

@@ -29,3 +29,9 @@ def level(reference, degraded):
 
 
 level.range = (0, 10)
+
+
+def until(path):
+    """A task that ends when there is such a file."""
+    while not os.path.exists(path):
+        time.sleep(0.05)

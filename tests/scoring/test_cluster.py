@@ -156,6 +156,19 @@ def test_a_job_that_hangs_is_a_row_and_its_worker_is_started_anew(dask, monkeypa
     assert ": hangs, and is left" in capsys.readouterr().err
 
 
+def test_somebody_elses_task_is_no_hang(dask, tmp_path, monkeypatch, capsys):
+    """A worker that another client keeps busy is not left, and what waits for it is done elsewhere."""
+    monkeypatch.setattr(cluster, "HANG_S", 1.0)
+    with Scorer(["si_sdr"], workers=dask.address) as scorer, distributed.Client(dask.address.replace("dask", "tcp")) as other:
+        address = next(iter(scorer._executor._workers))
+        busy = other.submit(measured.until, str(tmp_path / "end"), workers=[address])
+        assert scorer.score([job(seed) for seed in range(6)], progress=False) == [direct("si_sdr", seed) for seed in range(6)]
+        assert not busy.done() and address in scorer._executor._workers
+        (tmp_path / "end").touch()
+        assert busy.result() is None
+    assert "hangs" not in capsys.readouterr().err
+
+
 def test_a_worker_of_another_version_is_refused(dask, tmp_path, capsys):
     folder = tmp_path / "pesq-0.0.1.dist-info"
     folder.mkdir()
