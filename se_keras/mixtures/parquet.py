@@ -23,7 +23,7 @@ from se_keras.mixtures.rows import FIELDS, PATHS, check_reference, checked, rela
 
 GROUP = 2048  # rows that are read together to get one: more of them and a row takes longer, fewer and the footer grows
 _KEPT = 8  # row groups held, 0.5 MB each
-_MARK = b"se_keras.manifest"  # in the footer: rows were checked as they were written
+_MARK = b"se_keras.manifest"  # in the footer of what `write` has made: {rows, recordings, cropped}
 _AGAIN = "run data/prepare.py again"
 _64_BITS = (1 << 64) - 1
 _CHUNK = 65_536  # rows of a column that is read as a whole
@@ -220,9 +220,10 @@ class ParquetRows(Sequence):
 
     def distinct(self, name):
         """The values that a column has, a set without None; paths are absolute."""
-        found = set()
-        for chunk in _column(self._file(), name, self.path):
-            found.update(chunk.unique().to_pylist())
+        found, coded = set(), _TYPES[name] == "string" and name not in _VARIED
+        file = _open(self.path, self._metadata, [name]) if coded else self._file()
+        for chunk in _column(file, name, self.path):  # each row group has a dictionary of its values: these alone become Python's
+            found.update((chunk.dictionary if coded else chunk.unique()).to_pylist())
         found.discard(None)
         return {str(self.folder / target) for target in found} if name in PATHS else found
 
@@ -295,15 +296,15 @@ def _first_line(error):
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
 
 
-def _open(path, metadata=None):
-    """A Parquet file whose columns are the fields of a row, as pyarrow's reader.
+def _open(path, metadata=None, coded=None):
+    """A Parquet file whose columns are the fields of a row, as pyarrow's reader; `coded` columns come as dictionary and places in it.
 
     Raises:
         UserError: it is none.
     """
     _, pq = _pyarrow(path)
     try:
-        file = pq.ParquetFile(path, metadata=metadata, page_checksum_verification=True)
+        file = pq.ParquetFile(path, metadata=metadata, read_dictionary=coded, page_checksum_verification=True)
     except (OSError, ValueError) as error:  # pyarrow.ArrowInvalid is a ValueError
         raise UserError(f"{path}: cut short, or no Parquet file at all ({_first_line(error)}); {_AGAIN}") from None
     names, known = file.schema_arrow.names, [*FIELDS]
