@@ -62,7 +62,8 @@ def history(place):
     if not path.is_file():
         return {}
     table = pd.read_csv(path).drop(columns="seconds")
-    return {f"update {row['update']} of the history": row for row in table.to_dict("records")}
+    rows = [{name: value for name, value in row.items() if value == value} for row in table.to_dict("records")]  # later rows add columns
+    return {f"update {row['update']} of the history": row for row in rows}
 
 
 def weights(place):
