@@ -9,7 +9,6 @@ import asyncio
 import collections
 import concurrent.futures
 import functools
-import importlib
 import importlib.util
 import itertools
 import logging
@@ -72,12 +71,12 @@ _read = {}  # {path: hash of the file when it was last read}
 _kept = collections.OrderedDict()  # {path of a file that was sent: its size}, the one used last at the end
 
 
-def call(task, pickled, hashes, sent):
+def call(task, function, arguments, hashes, sent):
     """A call of the client's, in a worker.
 
     Args:
         task: its name.
-        pickled: (function, arguments).
+        function, arguments: what is called.
         hashes: {path: sha256} of the files that it reads, as the client has them.
         sent: {sha256: bytes} of some of them.
 
@@ -90,7 +89,6 @@ def call(task, pickled, hashes, sent):
             at, lacking = _locate(hashes, sent)
             if lacking:
                 return "lacks", lacking
-            function, arguments = pickle.loads(pickled)
             with _threads().limit(limits=1):  # sums in the order of the pool's processes, and leaves the cores to other workers
                 return "found", function(*arguments, **({"at": at} if at else {}))
         finally:
@@ -153,13 +151,14 @@ def _folder():
     return Path(get_worker().local_directory) / "se_keras"
 
 
-def _by_value():
-    """`call` as a function that is sent whole: the scheduler, which looks into what it passes on, need not know this package."""
+class _Later:
+    """A call that is made where it is unpickled. The scheduler, which unpickles tasks, sees bytes, and need not know this package."""
 
-    def call(*arguments):
-        return importlib.import_module("se_keras.scoring.cluster").call(*arguments)
+    def __init__(self, function, *arguments):
+        self._function, self._arguments = function, arguments
 
-    return call
+    def __reduce__(self):
+        return self._function, self._arguments
 
 
 # --- In the client ---------------------------------------------------------------------------------------------------------------
@@ -215,7 +214,6 @@ class Cluster:
         self.address, self._function, self._stamp, self._arrived = address, function, stamp, arrived
         self._expected = stamp()
         self._names = (f"{_OURS}{uuid.uuid4().hex[:12]}-{number}" for number in itertools.count())
-        self._call = _by_value()
         self._workers, self._refused, self._left, self._asked = {}, {}, set(), set()  # by address; the last two have hung, are being asked
         self._room = [collections.OrderedDict() for _ in range(AHEAD)]  # workers with so many tasks, in the order in which they came to it
         self._waiting, self._retried = collections.deque(), collections.deque()  # (future of a worker, task, addresses to be avoided)
@@ -285,7 +283,7 @@ class Cluster:
             task = next(self._names)
             worker = await self._place(task, avoided)
             try:
-                return self._arrived(await self._answer(worker, task, pickle.dumps((self._function, arguments)), hashes))
+                return self._arrived(await self._answer(worker, task, arguments, hashes))
             except _Gone as gone:
                 avoided.add(worker.address)
                 if gone.at_it:
@@ -337,7 +335,7 @@ class Cluster:
         if not worker.gone.done() and len(worker.line) < AHEAD:
             self._room[len(worker.line)][worker] = None
 
-    async def _answer(self, worker, task, pickled, hashes):
+    async def _answer(self, worker, task, arguments, hashes):
         """A worker's value of a call; it is sent the files that it lacks.
 
         Raises:
@@ -347,19 +345,17 @@ class Cluster:
         wanted = [each for each in paths if each not in worker.sent] if worker.blind else []
         for turn in range(3):
             sent = {each: _bytes(paths[each]) for each in wanted}
-            kind, found = await self._unless_gone(worker, task, self._ask(worker, task, turn, pickled, hashes, sent))
+            asked = pickle.dumps(_Later(call, task, self._function, arguments, hashes, sent), pickle.HIGHEST_PROTOCOL)
+            kind, found = await self._unless_gone(worker, task, self._ask(worker, f"{task}-{turn}", asked))
             worker.sent.update(wanted)
             if kind == "found":
                 return found
             worker.blind, wanted = True, found
         raise UserError(f"{worker.address}: keeps no files that it is sent; has its disk room?")
 
-    async def _ask(self, worker, task, turn, pickled, hashes, sent):
-        """What `call` gives in a worker."""
-        if sent:
-            sent, = await self._client.scatter([sent], workers=[worker.address], direct=False, hash=False)
-        key = f"{task}-{turn}"
-        future = self._client.submit(self._call, task, pickled, hashes, sent, key=key, workers=[worker.address], pure=False)
+    async def _ask(self, worker, key, asked):
+        """What comes of a pickled `_Later` in a worker."""
+        future = self._client.submit(pickle.loads, asked, key=key, workers=[worker.address], pure=False)
         try:
             return await future
         finally:
