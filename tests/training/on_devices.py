@@ -62,7 +62,6 @@ def learn(args):
     loop.seed_everything(0)
     enhancer = MaskEnhancer(models.build("blstm", units=3, dense_units=8))
     network, learner = (models.build("quality_net", filters=[[2, 3], [2, 5]]) for _ in range(2))
-    learner.set_weights(network.get_weights())
     predictor = surrogate.QualityPredictor(network)
     pairs = diet.diet(rows, 1, perturbed=1)
     quality_feed = surrogate.QualityFeed(pairs, np.linspace(0.2, 0.9, len(pairs)), [MaskEnhancer(models.build("dnn", units=4))], args.batch,
@@ -85,7 +84,7 @@ def learn(args):
         return enhancer.network.predict_on_batch([heard, np.ones((2, 128), bool)])
 
     def score():
-        return network.predict_on_batch({"degraded": heard, "clean": heard[::-1], "frame_mask": np.ones((2, 128), bool)})
+        return learner.predict_on_batch({"degraded": heard, "clean": heard[::-1], "frame_mask": np.ones((2, 128), bool)})
 
     feed = Feed(rows, args.batch, crop_s=0.3, seed=1)
     objective = losses.parse("mse:1")
@@ -95,10 +94,10 @@ def learn(args):
     if args.first:
         return
 
-    surrogate.compile_quality_net(network, 1e-2, 2, 1.0)
-    train("quality-net", network, quality_feed, surrogate.quality_batch, network, score, 1e-3)
+    surrogate.compile_quality_net(learner, 1e-3, 2, 1.0)
+    train("quality-net", learner, quality_feed, surrogate.quality_batch, learner, score, 1e-3)
 
-    learner.set_weights(network.get_weights())
+    learner.set_weights(network.get_weights())  # as it was: the judge behind the enhancer
     objective = losses.parse("quality:1")
     model = objective_model(enhancer, objective, predictor)
     loop.compile_model(model, loop.optimizer("rmsprop", 1e-3), weighted_mean(objective))
@@ -107,7 +106,7 @@ def learn(args):
                          diet={"perturbed": 0})  # a perturbation is drawn anew for weights that differ in their last bit
     folder = Path(args.out) / "turns"
     partner = rounds.QualityRounds(enhancer, learner, predictor, feed, Scores(), turns, folder, logging.getLogger("turns"))
-    train("turns", model, feed, objective_batch, enhancer.network, mask, 1e-4, partner)
+    train("turns", model, feed, objective_batch, enhancer.network, mask, 1e-3, partner)
 
 
 if __name__ == "__main__":
