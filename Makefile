@@ -8,7 +8,7 @@ RUN := $(VENV)/bin/python
 help:
 	@echo "make demo    the whole job on a generated corpus, in 4 to 7 minutes on two cores: prepare, train, fine-tune, test"
 	@echo "make test    the test suite"
-	@echo "make test-jax    networks, losses and several devices on Keras on JAX, in under 2 minutes; installs JAX into $(VENV)/jax"
+	@echo "make test-jax    what runs on Keras on JAX, several devices among it: about 2 minutes; installs JAX into $(VENV)/jax"
 	@echo "make faults  kills, full disks, malformed inputs, hostile files by the hundred: half an hour and more; no part of make test"
 	@echo "make bench   speed and memory beside PyTorch and the plain metric packages (installs torch)"
 	@echo "make clean   delete what demo and test have made: data/demo, runs/demo, caches; .venv stays"
@@ -19,13 +19,20 @@ demo: $(VENV)/installed
 test: $(VENV)/installed-tests
 	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-# What runs with KERAS_BACKEND=jax. JAX lies in a folder of its own: the suite on TensorFlow stays without it.
-JAX_TESTS := tests/training/test_devices.py tests/models tests/losses tests/hearing
+# The part that continuous integration runs with KERAS_BACKEND=jax: devices and hosts, networks that train, losses. The rest takes
+# many minutes, since JAX compiles each shape: make test-jax JAX_TESTS="tests/models tests/losses tests/hearing"
+# JAX lies in a folder of its own: the suite on TensorFlow stays without it.
+NORMALISED := tests/models/test_spectral_normalization.py
+JAX_TESTS := tests/training/test_devices.py $(NORMALISED)::test_power_iteration_matches_the_golden_values \
+	$(NORMALISED)::test_ten_updates_are_those_of_a_plain_network_normalised_by_hand \
+	$(NORMALISED)::test_on_jax_a_model_that_would_lose_its_kernels_says_so $(NORMALISED)::test_frozen_stays_frozen_through_fit \
+	tests/models/test_ears.py::test_it_learns_what_the_formula_lacks tests/models/test_lstm.py::test_it_is_a_magnitude_mask_and_learns \
+	tests/losses/test_compressed.py tests/losses/test_perceptual.py tests/losses/test_waves.py
 
 test-jax: $(VENV)/installed-jax
 	KERAS_BACKEND=jax JAX_PLATFORMS=cpu PYTHONPATH=$(abspath $(VENV)/jax) JAX_COMPILATION_CACHE_DIR=$(abspath $(VENV)/jax-compiled) \
 		JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1 \
-		$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow_on_jax" $(JAX_TESTS) $(ARGS)
+		$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(JAX_TESTS) $(ARGS)
 
 faults: $(VENV)/installed-tests
 	$(RUN) tests/faults/campaign.py $(ARGS)

@@ -1,4 +1,4 @@
-"""A process of test_devices.py: a BLSTM, a Quality-Net and the one through the other in turns, 20 updates each, validated after each."""
+"""A process of test_devices.py: a BLSTM, a Quality-Net, a DNN through it in turns, 20 updates each, validated after each."""
 
 import argparse
 import dataclasses
@@ -61,11 +61,11 @@ def learn(args):
     plan = loop.Plan(updates=args.updates, validate_every=1, learning_rate=1e-2, checkpoint_s=0)
     loop.seed_everything(0)
     enhancer = MaskEnhancer(models.build("blstm", units=3, dense_units=8))
+    small = MaskEnhancer(models.build("dnn", units=4))
     network, learner = (models.build("quality_net", filters=[[2, 3], [2, 5]]) for _ in range(2))
     predictor = surrogate.QualityPredictor(network)
     pairs = diet.diet(rows, 1, perturbed=1)
-    quality_feed = surrogate.QualityFeed(pairs, np.linspace(0.2, 0.9, len(pairs)), [MaskEnhancer(models.build("dnn", units=4))], args.batch,
-                                         siblings=2)
+    quality_feed = surrogate.QualityFeed(pairs, np.linspace(0.2, 0.9, len(pairs)), [small], args.batch, siblings=2)
     heard = np.random.default_rng(0).random((2, 128, 257)).astype(np.float32)  # a prediction that each validation makes
 
     def train(name, model, feed, prepare, network, predict, rate, partner=None):
@@ -80,8 +80,8 @@ def learn(args):
         loop.train(model, feed, dying, dataclasses.replace(plan, learning_rate=rate), folder, logger,
                    lambda: {"valid_loss": float(np.mean(predict()))}, network, name, partner)
 
-    def mask():
-        return enhancer.network.predict_on_batch([heard, np.ones((2, 128), bool)])
+    def mask(of):
+        return of.network.predict_on_batch([heard, np.ones((2, 128), bool)])
 
     def score():
         return learner.predict_on_batch({"degraded": heard, "clean": heard[::-1], "frame_mask": np.ones((2, 128), bool)})
@@ -90,7 +90,7 @@ def learn(args):
     objective = losses.parse("mse:1")
     model = objective_model(enhancer, objective)
     loop.compile_model(model, loop.optimizer("adam", 1e-2), weighted_mean(objective))
-    train("enhancer", model, feed, objective_batch, enhancer.network, mask, 1e-2)
+    train("enhancer", model, feed, objective_batch, enhancer.network, lambda: mask(enhancer), 1e-2)
     if args.first:
         return
 
@@ -99,14 +99,14 @@ def learn(args):
 
     learner.set_weights(network.get_weights())  # as it was: the judge behind the enhancer
     objective = losses.parse("quality:1")
-    model = objective_model(enhancer, objective, predictor)
+    model = objective_model(small, objective, predictor)
     loop.compile_model(model, loop.optimizer("rmsprop", 1e-3), weighted_mean(objective))
     surrogate.compile_quality_net(learner, 1e-3, 2, 1.0)
     turns = rounds.Turns(every=10, sample=3, stages=("historical", "current"), step_size=0.5, siblings=2, contrast=1.0,
                          diet={"perturbed": 0})  # a perturbation is drawn anew for weights that differ in their last bit
     folder = Path(args.out) / "turns"
-    partner = rounds.QualityRounds(enhancer, learner, predictor, feed, Scores(), turns, folder, logging.getLogger("turns"))
-    train("turns", model, feed, objective_batch, enhancer.network, mask, 1e-3, partner)
+    partner = rounds.QualityRounds(small, learner, predictor, feed, Scores(), turns, folder, logging.getLogger("turns"))
+    train("turns", model, feed, objective_batch, small.network, lambda: mask(small), 1e-3, partner)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import ENHANCER, ROOT, refused
+from conftest import ROOT, refused
 
 import finetune
 import train
@@ -101,12 +101,12 @@ needs_jax = pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="
 TRAINER = ROOT / "tests" / "training" / "on_devices.py"
 
 
-def begin(out, *given, count=1, script=TRAINER):
+def begin(out, *given, count=1):
     """A process of Keras on JAX with so many devices."""
     ours = {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu",
             "XLA_FLAGS": f"--xla_force_host_platform_device_count={count} --xla_cpu_multi_thread_eigen=false",
             "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])}
-    return subprocess.Popen([sys.executable, *map(str, [script, *given, "--out", out])], cwd=ROOT, text=True, stdout=subprocess.PIPE,
+    return subprocess.Popen([sys.executable, *map(str, [TRAINER, *given, "--out", out])], cwd=ROOT, text=True, stdout=subprocess.PIPE,
                             stderr=subprocess.STDOUT, env={**os.environ, **ours}, start_new_session=True)
 
 
@@ -146,7 +146,7 @@ def data(rows, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def one_device(data, tmp_path_factory):
-    """What one device has learned: runs of a BLSTM, a Quality-Net, and of the one through the other, in turns."""
+    """What one device has learned: runs of a BLSTM, a Quality-Net, and of a DNN through one that learns in turns."""
     out = tmp_path_factory.mktemp("one")
     ended(begin(out, "--data", data))
     return out
@@ -190,8 +190,7 @@ def test_hosts_that_are_lost_are_gone_on_from(data, one_device, tmp_path):
 def test_what_a_machine_cannot_give(data, tmp_path):
     said = ended(begin(tmp_path, "--data", data, "--devices", "2"), 2)
     assert "error: --devices 2: there is 1 (cpu) here; lower it, or say all" in said and "Traceback" not in said
-    said = ended(begin(tmp_path, "enhancer", "--data", data, *ENHANCER, "--batch", "3", "--devices", "all", count=2,
-                       script=ROOT / "train.py"), 2)
+    said = ended(begin(tmp_path, "--data", data, "--batch", "3", "--devices", "all", count=2), 2)
     assert "--batch 3 does not divide among 2 devices" in said and "Traceback" not in said
 
 
