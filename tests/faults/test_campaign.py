@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 
 import campaign
@@ -52,7 +53,9 @@ def test_cases_are_as_many_as_asked_for_and_each_is_found_again():
     assert cases[0].draw(1).random() == cases[0].draw(1).random() != cases[1].draw(1).random()
 
 
-def test_a_refusal_is_one_error_of_two_lines_at_most():
+def test_a_refusal_is_one_error_of_two_lines_at_most(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # where a trace goes
+
     def refuses(message):
         def main():
             raise UserError(message)
