@@ -100,7 +100,12 @@ def _simulated(counts, seconds):
         measuring.progress(f"cluster: {count} simulated workers")
         with tempfile.TemporaryDirectory() as folder, _processes(folder) as start:
             scheduler, address = _scheduler(start, folder)
-            workers = start("-m", "benchmarks.cluster", address, count)
+            up = Path(folder) / "up"
+            workers = start("-m", "benchmarks.cluster", address, count, up)
+            while not up.exists():
+                time.sleep(0.1)
+                if workers.poll() is not None:
+                    raise RuntimeError(f"the simulated workers ended: {(Path(folder) / '1.log').read_text()[-500:]}")
             others = [psutil.Process(process.pid) for process in (scheduler, workers)]
             with Scorer(["benchmarks.cluster:waits[0,1]"], cache=folder, workers=address) as scorer:
                 _wait_for(scorer, count)
@@ -112,8 +117,7 @@ def _simulated(counts, seconds):
                 after = [time.process_time(), *map(_cpu_s, others)]
         spent = [f"{1000 * (end - begin) / done:.2f}" for begin, end in zip(before, after, strict=True)]
         remark = "peer: none of them ever waits; processor ms a job: client {}, scheduler {}, workers {}".format(*spent)
-        table.append(measuring.row(f"jobs of 40 ms, {count:,} simulated workers", "jobs/s", rate, count / JOB_S,
-                                   remark=remark))
+        table.append(measuring.row(f"jobs of 40 ms, {count:,} simulated workers", "jobs/s", rate, count / JOB_S, remark=remark))
     return table
 
 
@@ -142,19 +146,21 @@ def waits(reference, degraded):
     return 0.5
 
 
-async def host(address, count):
-    """So many workers in this process, until the scheduler ends them."""
+async def host(address, count, up):
+    """So many workers in this process, until the scheduler ends them; `up`: path of a file that says when all are there."""
     import dask
     from distributed import Worker
 
     dask.config.set(QUIET)
     cluster._turn = contextlib.nullcontext()  # the workers of one process would wait for each other
-    workers = [Worker(address.replace(cluster.PREFIX, "tcp://"), nthreads=1, memory_limit=0, dashboard=False, name=str(number))
+    workers = [Worker(address.replace(cluster.PREFIX, "tcp://"), nthreads=1, memory_limit=0, dashboard=False, name=str(number),
+                      local_directory=f"{up}-{number}")  # each its own: in a shared one it looks through those of all others
                for number in range(count)]
     for first in range(0, count, 20):
         await asyncio.gather(*workers[first:first + 20])
+    Path(up).touch()
     await asyncio.gather(*(worker.finished() for worker in workers))
 
 
 if __name__ == "__main__":
-    asyncio.run(host(sys.argv[1], int(sys.argv[2])))
+    asyncio.run(host(sys.argv[1], int(sys.argv[2]), sys.argv[3]))

@@ -258,6 +258,8 @@ class Cluster:
                 raise self._broken
             if self._refused and not self._asked and waited > 2 * LOOK_S:
                 raise UserError(f"{self.address}: none of its workers can be used; {next(iter(self._refused.values()))}")
+            if waited > WAIT_S and self._asked:
+                raise UserError(f"{self.address}: its {len(self._asked)} workers do not answer, waited {WAIT_S:.0f} s; are they busy?")
             if waited > WAIT_S:
                 raise UserError(f"{self.address}: has no workers, waited {WAIT_S:.0f} s; start some: dask worker {_tcp(self.address)} "
                                 "--nworkers N --nthreads 1")
