@@ -145,11 +145,11 @@ def data(rows, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def one_device(data, tmp_path_factory):
-    """What one device has learned: runs of a BLSTM, a Quality-Net, and of a DNN through one that learns in turns."""
-    out = tmp_path_factory.mktemp("one")
-    ended(begin(out, "--data", data))
-    return out
+def one_and_two(data, tmp_path_factory):
+    """What one device, and two, have learned, and said: runs of a BLSTM, a Quality-Net, and of a DNN through one that learns in turns."""
+    folders = [tmp_path_factory.mktemp(name) for name in ("one", "two")]
+    both = [begin(folders[0], "--data", data), begin(folders[1], "--data", data, "--devices", "all", count=2)]  # side by side: cores idle
+    return folders, [ended(process) for process in both]
 
 
 RUNS = ("enhancer", "quality-net", "turns")
@@ -163,15 +163,15 @@ def same(out, expected, run):
 
 
 @needs_jax
-def test_two_devices_learn_what_one_does(data, one_device, tmp_path):
-    said = ended(begin(tmp_path, "--data", data, "--devices", "all", count=2))
-    assert "2 devices (cpu) share each batch" in said
+def test_two_devices_learn_what_one_does(one_and_two):
+    (one, two), said = one_and_two
+    assert "2 devices (cpu) share each batch" in said[1]
     for run in RUNS:
-        same(tmp_path, one_device, run)
+        same(two, one, run)
 
 
 @needs_jax
-def test_hosts_that_are_lost_are_gone_on_from(data, one_device, tmp_path):
+def test_hosts_that_are_lost_are_gone_on_from(data, one_and_two, tmp_path):
     """One host is killed, the other ends and says so; then the other way round; one host with two devices goes on to one device's end."""
     for dies, update in ((1, 3), (0, 7)):
         both = hosts(tmp_path / "run", "--data", data, "--die-after", update, "--dies", dies)
@@ -183,7 +183,7 @@ def test_hosts_that_are_lost_are_gone_on_from(data, one_device, tmp_path):
             assert json.loads(str(stored["state"]))["step"] == update
     assert not (tmp_path / "nowhere").exists()
     ended(begin(tmp_path / "run", "--data", data, "--first", "--devices", 2, count=2))
-    same(tmp_path / "run", one_device, "enhancer")
+    same(tmp_path / "run", one_and_two[0][0], "enhancer")
 
 
 @needs_jax
