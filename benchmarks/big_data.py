@@ -132,12 +132,12 @@ def _fill_cache(folder):
 
 def _prepare(folder, path, rows, form, packed):
     """As data/prepare.py does it, without the mixing."""
-    from se_keras.corpora import protocol
+    from se_keras.corpora import contents
 
     def work():
-        passing = protocol.Fingerprint()
+        passing = contents.Fingerprint()
         manifest.write(path.with_suffix(f".{form}"), passing.over("train", rows_of(folder, rows, packed)))
-        protocol.counts(manifest.read(path))
+        contents.counts(manifest.read(path))
         return passing.hex()
 
     before = _peak_mb()

@@ -15,7 +15,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from se_keras import cli, corpora, files
-from se_keras.corpora import protocol
+from se_keras.corpora import contents
 from se_keras.errors import UserError
 from se_keras.mixtures import manifest, parquet
 from se_keras.signals import audio, mixing
@@ -111,7 +111,7 @@ def prepare(args, out, wanted):
     form = args.format or manifest.FORMS[0]
     if form == "parquet":
         parquet.check_installed(out)
-    made, passed = corpora.get(args.corpus).prepare(args, out), protocol.Fingerprint()
+    made, passed = corpora.get(args.corpus).prepare(args, out), contents.Fingerprint()
     new = {split: out / f"new-{split}.{form}" for split in manifest.SPLITS if split in made.splits}
     try:
         splits = {}
@@ -124,11 +124,11 @@ def prepare(args, out, wanted):
                 splits[split] = list(rows)
         apart = {split: rows for split, rows in splits.items() if not (made.overlap and split == "test")}
         manifest.check_splits(apart)
-        protocol.check_contents(apart)
+        contents.check_contents(apart)
         corpus = {
             "name": args.corpus, "source": made.source, "licence": made.licence, **made.notes,
             **({"overlap": made.overlap} if made.overlap else {}), "sample_rate": audio.SAMPLE_RATE,
-            "counts": {split: protocol.counts(splits[split]) for split in made.splits}, "settings": wanted,
+            "counts": {split: contents.counts(splits[split]) for split in made.splits}, "settings": wanted,
             "fingerprint": passed.hex(),
             "versions": {"python": platform.python_version(), **{name: version(name) for name in ("numpy", "soundfile", "soxr")}},
         }

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from conftest import speech_like
 
-from se_keras.corpora import protocol
+from se_keras.corpora import contents
 from se_keras.errors import UserError
 from se_keras.mixtures import manifest, parquet
 from se_keras.mixtures.augment import noise_files
@@ -94,7 +94,7 @@ def test_columns_say_what_rows_do(big):
     for name in ("clean", "noise", "speaker", "noise_type", "noisy"):
         assert manifest.distinct(read, name) == manifest.distinct(rows, name)
     assert noise_files(read) == noise_files(rows) and manifest.seconds(read) == manifest.seconds(rows)
-    assert protocol.counts(read) == protocol.counts(rows)
+    assert contents.counts(read) == contents.counts(rows)
     lengths = read.used_samples()
     assert lengths.dtype == np.int32 and lengths.tolist() == [row.used_samples for row in rows]
     manifest.check_splits({"train": read, "valid": [dataclasses.replace(rows[0], speaker="v", clean="v.wav", noise="v.wav")]})
@@ -113,12 +113,12 @@ def test_a_subset_without_limit_holds_nothing(big):
 
 def test_the_fingerprint_passes_with_the_rows(big):
     folder, rows, _ = big
-    passing = protocol.Fingerprint()
+    passing = contents.Fingerprint()
     manifest.write(folder / "passed.parquet", passing.over("train", made(folder, 3000)))
-    assert passing.hex() == protocol.fingerprint({"train": rows[:3000]}) == protocol.fingerprint(
+    assert passing.hex() == contents.fingerprint({"train": rows[:3000]}) == contents.fingerprint(
         {"train": manifest.read(folder / "passed.parquet")})
     (folder / "passed.parquet").unlink()
-    assert passing.hex() != protocol.fingerprint({"train": rows[1:3001]})
+    assert passing.hex() != contents.fingerprint({"train": rows[1:3001]})
 
 
 def test_writing_and_reading_hold_few_rows(big, monkeypatch):
