@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import measuring, scores
-from se_keras.scoring import cluster
+from se_keras.scoring import cluster, cluster_worker
 from se_keras.scoring.scores import Job, Scorer, mixture_job
 
 JOB_S = 0.04
@@ -152,7 +152,7 @@ async def host(address, count, up):
     from distributed import Worker
 
     dask.config.set(QUIET)
-    cluster._turn = contextlib.nullcontext()  # the workers of one process would wait for each other
+    cluster_worker._turn = contextlib.nullcontext()  # the workers of one process would wait for each other
     workers = [Worker(address.replace(cluster.PREFIX, "tcp://"), nthreads=1, memory_limit=0, dashboard=False, name=str(number),
                       local_directory=f"{up}-{number}")  # each its own: in a shared one it looks through those of all others
                for number in range(count)]

@@ -23,7 +23,7 @@ from threadpoolctl import threadpool_limits
 from se_keras import cli, metrics
 from se_keras.errors import UserError
 from se_keras.mixtures.manifest import Utterance
-from se_keras.scoring import cluster, scores
+from se_keras.scoring import cluster, cluster_worker, scores
 from se_keras.scoring.cache import Cache
 from se_keras.scoring.scores import Job, Scorer
 from se_keras.signals import audio, mixing
@@ -211,14 +211,14 @@ def test_files_that_a_worker_lacks_are_sent(dask, rows, monkeypatch):
 
 
 def test_what_was_sent_is_kept_within_a_bound(tmp_path, monkeypatch):
-    monkeypatch.setattr(cluster, "_folder", lambda: tmp_path / "kept")
-    monkeypatch.setattr(cluster, "_kept", cluster.collections.OrderedDict())
-    monkeypatch.setattr(cluster, "FOLDER_MB", 0.0025)
+    monkeypatch.setattr(cluster_worker, "_folder", lambda: tmp_path / "kept")
+    monkeypatch.setattr(cluster_worker, "_kept", cluster_worker.collections.OrderedDict())
+    monkeypatch.setattr(cluster_worker, "FOLDER_MB", 0.0025)
     for name in "abc":
-        assert cluster._locate({f"{name}.wav": name}, {}) == ({}, [name])
-        at, lacking = cluster._locate({f"{name}.wav": name}, {name: 1000 * name.encode()})
+        assert cluster_worker._locate({f"{name}.wav": name}, {}) == ({}, [name])
+        at, lacking = cluster_worker._locate({f"{name}.wav": name}, {name: 1000 * name.encode()})
         assert Path(at[f"{name}.wav"]).read_bytes() == 1000 * name.encode() and not lacking
-        cluster._locate({"a.wav": "a"}, {})
+        cluster_worker._locate({"a.wav": "a"}, {})
     assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == ["a.wav", "c.wav"]  # b was used longest ago
 
 
@@ -226,7 +226,7 @@ def test_a_file_that_changed_is_read_again(tmp_path):
     path = tmp_path / "x.wav"
     for seed in (1, 2):
         audio.write(path, speech_like(1.0 + seed, seed))
-        assert cluster._locate({str(path): audio.file_hash(path)}, {}) == ({}, [])
+        assert cluster_worker._locate({str(path): audio.file_hash(path)}, {}) == ({}, [])
         assert len(audio.read_cached(str(path))) == 16_000 * (1 + seed)
 
 
