@@ -179,5 +179,5 @@ def test_recordings_that_nothing_scored_are_only_heard(browser, tmp_path):
         tab.wait_for_function("report.browser.player.position > 0.05")
         assert abs(loudest(tab) - 2000) < 30
         tab.keyboard.press("ArrowDown")
-        tab.wait_for_function("document.getElementById('why').textContent === 'About one.'")
-        assert tab.text_content("#playing") == ATTACK and tab.locator(".spectrogram").count() == 2
+        tab.wait_for_function("name => document.getElementById('player').dataset.loaded === name", arg=ATTACK)  # decoded and drawn
+        assert tab.text_content("#why") == "About one." and tab.text_content("#playing") == ATTACK and tab.locator(".spectrogram").count() == 2
