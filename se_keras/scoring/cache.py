@@ -3,24 +3,30 @@
 import collections
 import contextlib
 import json
+import os
 import sqlite3
+import sys
 import threading
 import time
+import zlib
 from pathlib import Path
 
 from se_keras.errors import UserError
+
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 class Cache:
     """Outcomes on disk, (key, stamp) -> value or reason: one SQLite file, shared by any number of threads and processes on one machine.
 
-    Every `put` is a transaction of its own, so a process killed at any moment leaves what it had finished, and no more.
+    Every `put` is a transaction of its own, so a process killed at any moment leaves what it had finished, and no more. A file that
+    is cut or otherwise damaged is moved aside, said on standard error, and begun anew; a row whose checksum is wrong is not known.
 
     Args:
         folder: created where absent; holds scores.sqlite.
 
     Raises:
-        UserError: the folder cannot be written, or its file is something else.
+        UserError: the folder cannot be written, or its file is another database.
     """
 
     def __init__(self, folder):
@@ -28,13 +34,35 @@ class Cache:
         self._lock = threading.Lock()  # a transaction is its thread's alone
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._database = sqlite3.connect(self.path, timeout=60, isolation_level=None, check_same_thread=False)
-            self._write_ahead()
-            self._database.execute("PRAGMA synchronous=NORMAL")
-            self._database.execute("CREATE TABLE IF NOT EXISTS scores (key TEXT, stamp TEXT, value REAL, reason TEXT, "
-                                   "PRIMARY KEY (key, stamp)) WITHOUT ROWID")
+            found = self.path.stat().st_ino if self.path.exists() else None
+            try:
+                self._open()
+            except sqlite3.DatabaseError as error:
+                if not _is_damaged(error):
+                    raise
+                self._database.close()
+                self._move_aside(found, error)
+                self._open()
         except (OSError, sqlite3.Error) as error:
             raise UserError(f"{self.path}: cannot be used as a score cache ({error}); name another folder or delete it") from None
+
+    def _open(self):
+        self._database = sqlite3.connect(self.path, timeout=60, isolation_level=None, check_same_thread=False)
+        self._write_ahead()
+        self._database.execute("PRAGMA synchronous=NORMAL")
+        (said, *_), *_ = self._database.execute("PRAGMA quick_check(1)")  # reads the whole file: 0.1 s for 15,000 mixtures
+        if said != "ok":
+            damage = sqlite3.DatabaseError(said.replace("\n", " "))
+            damage.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+            raise damage
+        self._database.execute("CREATE TABLE IF NOT EXISTS scores (key TEXT, stamp TEXT, value REAL, reason TEXT, checksum INTEGER, "
+                               "PRIMARY KEY (key, stamp)) WITHOUT ROWID")
+        columns = [name for _, name, *_ in self._database.execute("PRAGMA table_info(scores)")]
+        if columns[:4] != ["key", "stamp", "value", "reason"]:
+            raise UserError(f"{self.path}: is no score cache (its table has {', '.join(columns)}); name another folder")
+        if "checksum" not in columns:
+            with contextlib.suppress(sqlite3.OperationalError):  # another process was faster
+                self._database.execute("ALTER TABLE scores ADD COLUMN checksum INTEGER")  # no checksum: a row of an earlier version
 
     def _write_ahead(self):
         """Readers and one writer at a time do not wait for each other. The switch does not wait for a lock by itself."""
@@ -47,6 +75,16 @@ class Cache:
                     raise
                 time.sleep(0.05)
 
+    def _move_aside(self, found, error):
+        """The file, and what SQLite keeps beside it, under other names; nothing if another process has just done it."""
+        if not self.path.exists() or self.path.stat().st_ino != found:
+            return
+        aside = self.path.with_name(f"{self.path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}")
+        for suffix in ("-wal", "-shm", ""):
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(f"{self.path}{suffix}", f"{aside}{suffix}")
+        print(f"{self.path}: is damaged ({error}); moved to {aside.name}, and its scores are measured again", file=sys.stderr)
+
     def get(self, keys, stamps):
         """{key: {stamp: (value, reason)}} of what is known of many keys, in one query.
 
@@ -57,12 +95,15 @@ class Cache:
         try:
             with self._lock:
                 rows = self._database.execute(
-                    "SELECT * FROM scores WHERE key IN (SELECT value FROM json_each(?)) AND stamp IN (SELECT value FROM json_each(?))",
-                    (json.dumps(list(keys)), json.dumps(list(stamps)))).fetchall()
+                    "SELECT key, stamp, value, reason, checksum FROM scores WHERE key IN (SELECT value FROM json_each(?)) "
+                    "AND stamp IN (SELECT value FROM json_each(?))", (json.dumps(list(keys)), json.dumps(list(stamps)))).fetchall()
         except sqlite3.DatabaseError as error:
-            raise UserError(f"{self.path}: is damaged ({error}); delete it, and its scores are measured again") from None
-        for key, stamp, value, reason in rows:
-            found[key][stamp] = (value, reason)
+            raise UserError(f"{self.path}: is damaged ({error}); run the same command again, which moves it aside and measures its "
+                            "scores again") from None
+        for *row, checksum in rows:
+            key, stamp, value, reason = row
+            if checksum is None or checksum == _checksum(*row):
+                found[key][stamp] = (value, reason)
         return found
 
     def put(self, keys, outcomes):
@@ -71,10 +112,12 @@ class Cache:
         Raises:
             UserError: the disk is full or the file can no longer be written.
         """
+        rows = [(key, stamp, None if value is None else float(value), reason)
+                for key in keys for stamp, (value, reason) in outcomes.items()]
         try:
             with self._lock, self._transaction():
-                self._database.executemany("INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?)",
-                                           [(key, stamp, *outcome) for key in keys for stamp, outcome in outcomes.items()])
+                self._database.executemany("INSERT OR REPLACE INTO scores (key, stamp, value, reason, checksum) VALUES (?, ?, ?, ?, ?)",
+                                           [(*row, _checksum(*row)) for row in rows])
         except sqlite3.Error as error:
             raise UserError(f"{self.path}: a score cannot be kept ({error})") from None
 
@@ -86,3 +129,12 @@ class Cache:
 
     def close(self):
         self._database.close()
+
+
+def _is_damaged(error):
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED  # the low byte: which of its pages, stands above
+
+
+def _checksum(*row):
+    """CRC-32 of a row: SQLite has none, and takes changed bytes inside a value for the value."""
+    return zlib.crc32(repr(row).encode(errors="replace"))

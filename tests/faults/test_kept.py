@@ -4,6 +4,7 @@ import errno
 import importlib.util
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 
@@ -14,6 +15,7 @@ from conftest import ENHANCER, ROOT, load_script, prepare, refused
 import train
 from se_keras import cli, files, pretrained
 from se_keras.errors import UserError
+from se_keras.scoring.cache import Cache
 from se_keras.signals import audio
 from se_keras.training import runs
 
@@ -209,18 +211,40 @@ def test_a_backend_that_is_not_there_is_one_line(name, message, trained):
 # --- Kept scores, downloads, preparations ----------------------------------------------------------------------------------------
 
 
-def test_a_damaged_score_database_is_said(tmp_path):
-    from se_keras.scoring.cache import Cache
-
+@pytest.mark.parametrize("damage", ["cut in the header", "cut in a page", "cut between pages", "overwritten", "text"])
+def test_a_damaged_score_database_is_moved_aside_and_begun_anew(tmp_path, capsys, damage):
+    path, outcomes = tmp_path / "scores.sqlite", {"stamp": (1.0, None)}
     cache = Cache(tmp_path)
-    cache.put(["key"], {"stamp": (1.0, None)})
+    cache.put([f"{number:064x}" for number in range(500)], outcomes)
     cache.close()
-    whole = bytearray((tmp_path / "scores.sqlite").read_bytes())
-    for suffix in ("-wal", "-shm"):
-        (tmp_path / f"scores.sqlite{suffix}").unlink(missing_ok=True)
-    (tmp_path / "scores.sqlite").write_bytes(whole[:100] + bytes(b ^ 0xFF for b in whole[100:]))
-    with pytest.raises(UserError, match="scores.sqlite: "):
-        Cache(tmp_path).get(["key"], ["stamp"])
+    whole = path.read_bytes()
+    path.write_bytes({"cut in the header": whole[:50], "cut in a page": whole[:9000], "cut between pages": whole[:-4096],
+                      "overwritten": whole[:4096] + bytes(4096) + whole[8192:], "text": b"no database; " * 1000}[damage])
+    kept = path.read_bytes()
+    cache = Cache(tmp_path)
+    assert f"{path}: is damaged" in capsys.readouterr().err
+    (aside,) = tmp_path.glob("scores.sqlite.damaged-*")
+    assert aside.read_bytes() == kept and cache.get([f"{0:064x}"], ["stamp"]) == {}
+    cache.put(["key"], outcomes)
+    cache.close()
+    assert Cache(tmp_path).get(["key"], ["stamp"]) == {"key": outcomes} and not capsys.readouterr().err  # once is enough
+
+
+def test_a_score_whose_bytes_were_changed_is_not_known(tmp_path):
+    cache = Cache(tmp_path)
+    cache.put(["key", "other"], {"stamp": (1.25, None)})
+    cache._database.execute("UPDATE scores SET value = 1.5 WHERE key = 'key'")  # as a changed byte does: the checksum stays
+    assert cache.get(["key", "other"], ["stamp"]) == {"other": {"stamp": (1.25, None)}}
+
+
+def test_scores_kept_before_rows_had_checksums_are_known(tmp_path):
+    with sqlite3.connect(tmp_path / "scores.sqlite") as database:
+        database.execute("CREATE TABLE scores (key TEXT, stamp TEXT, value REAL, reason TEXT, PRIMARY KEY (key, stamp)) WITHOUT ROWID")
+        database.execute("INSERT INTO scores VALUES ('old', 'stamp', 2.5, NULL)")
+    database.close()
+    cache = Cache(tmp_path)
+    cache.put(["new"], {"stamp": (3.5, None)})
+    assert cache.get(["old", "new"], ["stamp"]) == {"old": {"stamp": (2.5, None)}, "new": {"stamp": (3.5, None)}}
 
 
 def test_a_web_page_kept_as_an_archive_is_fetched_again(tmp_path, monkeypatch, capsys):

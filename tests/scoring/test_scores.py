@@ -298,8 +298,10 @@ def test_a_folder_that_cannot_hold_the_cache(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be used as a score cache"):
         Cache(tmp_path / "file")
-    (tmp_path / "scores.sqlite").write_text("this is text, and so no database; " * 100)
-    with pytest.raises(UserError, match="cannot be used as a score cache"):
+    with sqlite3.connect(tmp_path / "scores.sqlite") as database:
+        database.execute("CREATE TABLE scores (of TEXT, football INTEGER)")
+    database.close()
+    with pytest.raises(UserError, match="scores.sqlite: is no score cache .*football"):
         Cache(tmp_path)
 
 
