@@ -98,7 +98,10 @@ def _transfer(url, part, had):
         resumed = response.status_code == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {had}-")
         if response.status_code == 416 and length == str(had):
             return True  # everything had arrived, only the renaming had not
-        if response.status_code == 416 or response.status_code == 206 and not resumed:
+        if response.status_code in (206, 416) and not resumed:
+            if not had:
+                raise UserError(f"{url}: the server answers {response.status_code} {response.reason}, and no part of the file was asked "
+                                "for; see --base-url")
             part.unlink()  # not the file that was begun: start over
             return False
         if 400 <= response.status_code < 500:
@@ -121,12 +124,16 @@ def unpack(archive, folder):
     """Unzip `archive` so that its files lie in `folder`, which appears when all of them are there.
 
     Raises:
-        UserError: a damaged archive, or one with a path that leads elsewhere.
+        UserError: a damaged archive, one with a path that leads elsewhere, or one that the disk cannot hold.
     """
     temporary = folder.with_name(f".{folder.name}.unpacking")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         with zipfile.ZipFile(archive) as file:
+            temporary.mkdir(parents=True)
+            needed, free = sum(member.file_size for member in file.infolist()), shutil.disk_usage(temporary).free
+            if needed > free:
+                raise UserError(f"{archive}: unpacks to {needed / 1e6:.0f} MB, and {free / 1e6:.0f} MB are free; not unpacked")
             for member in tqdm(file.infolist(), desc=f"unpacking {archive.name}", unit="file", disable=None):
                 if not (temporary / member.filename).resolve().is_relative_to(temporary.resolve()):
                     raise UserError(f"{archive}: holds the path {member.filename!r}, which leads out of its folder; not unpacked")

@@ -13,11 +13,11 @@ import soundfile as sf
 
 from se_keras import files
 from se_keras.errors import UserError
-from se_keras.signals import shards
+from se_keras.signals import ogg, shards
 
 SAMPLE_RATE = 16_000  # Hz; every network and metric of the project works at this rate
 _PLACEHOLDER = 0x7FFFFF00  # bytes; a data chunk that claims as many was written by a tool that streams, and cannot know its length
-_OGG_PAGE = 65_307  # bytes of the largest page (RFC 3533, section 6)
+_MP3_EDGES = 3 * 1152  # samples that an mp3 encoder adds and its decoder may take away
 
 
 def read(path, sample_rate=SAMPLE_RATE):
@@ -46,8 +46,11 @@ def read_any_rate(path, channel=None):
         with sf.SoundFile(_source(path)) as file:
             declared, rate = declared_frames(file, path), file.samplerate
             wave = file.read(dtype="float32", always_2d=True)
+            fault = ogg.fault(path) if file.format == "OGG" else ""
     except (sf.LibsndfileError, RuntimeError) as error:
         raise UserError(f"{path}: not a readable audio file ({error})") from None
+    if fault:
+        raise UserError(f"{path}: {fault}; fetch or export it again")
     if len(wave) == 0:
         raise UserError(f"{path}: holds no samples (zero-length or empty file)")
     if len(wave) < declared:
@@ -76,9 +79,12 @@ def info(path):
 
 
 def declared_frames(file, path):
-    """Frames that the header promises; for WAV and NIST SPHERE, libsndfile's own count is what a cut file still holds."""
+    """Frames that the header promises; for WAV, NIST SPHERE and a damaged mp3, libsndfile's own count is what is still there."""
     if file.frames > 1 << 62:  # libsndfile can neither count nor seek in it
         raise UserError(f"{path}: does not say its length (a flac written to a pipe); write it again, to a file")
+    if file.format == "MP3":
+        promised = _mp3_frames(path)
+        return promised if promised > file.frames + _MP3_EDGES else file.frames
     if file.format == "NIST":
         with shards.open_bytes(path) as raw:
             found = re.search(rb"sample_count -i (\d+)", raw.read(1024))
@@ -89,33 +95,32 @@ def declared_frames(file, path):
     return file.frames
 
 
+def _mp3_frames(path):
+    """Samples that the Xing header in the first frame of an mp3 promises; 0 where it has none."""
+    with shards.open_bytes(path) as raw:
+        start = raw.read(10)
+        tags = int.from_bytes(bytes(start[6:10])) if start[:3] == b"ID3" else 0  # four bytes of seven bits each (ID3v2, section 3.1)
+        raw.seek(10 + sum((tags >> 8 * n & 0x7F) << 7 * n for n in range(4)) if start[:3] == b"ID3" else 0)
+        frame = raw.read(1024)
+    found = re.search(rb"\xff([\xe0-\xff]).{2,60}?(?:Xing|Info)\0\0\0(.)(.{4})", frame, re.DOTALL)
+    if not found or not found[2][0] & 1:  # the flag that a count of frames follows
+        return 0
+    return int.from_bytes(found[3]) * (1152 if found[1][0] & 8 else 576)  # MPEG 1; 2 and 2.5
+
+
 def doubt(path):
     """Why a file that can be read may yet not be all of its recording, in words; "" where nothing says so.
 
-    An Ogg file (Vorbis, Opus) counts its samples page by page, so that one whose end is missing looks whole; but its last page is
-    marked as such (RFC 3533, section 6), unless whoever streamed it never ended it. A WAV file written to a pipe has a placeholder
-    for its length.
+    An Ogg file (Vorbis, Opus) has damaged pages (`ogg.fault`). A WAV file written to a pipe has a placeholder for its length.
     """
     with sf.SoundFile(str(path)) as file:
         container, seconds = file.format, file.frames / file.samplerate
         declared = re.search(r"^data : (\d+) \(should be", file.extra_info, re.MULTILINE)
-    if container == "OGG" and not _ogg_ends(path):
-        return f"the end is missing, or was never marked: {seconds:.2f} s are there; compare with the original"
+    if container == "OGG" and (fault := ogg.fault(path) or ogg.open_end(path)):
+        return f"{fault}: {seconds:.2f} s are there; compare with the original"
     if declared and int(declared[1]) >= _PLACEHOLDER:
         return f"its header does not say its length: the {seconds:.2f} s that are there were taken"
     return ""
-
-
-def _ogg_ends(path):
-    """Whether an Ogg file's last page is whole and says that it is the last."""
-    with open(path, "rb") as raw:
-        raw.seek(max(0, raw.seek(0, os.SEEK_END) - 2 * _OGG_PAGE))
-        tail = raw.read()
-    at = tail.rfind(b"OggS\0")
-    page = tail[at:]
-    if at < 0 or len(page) < 27 or len(page) < 27 + page[26]:
-        return False
-    return bool(page[5] & 4) and len(page) >= 27 + page[26] + sum(page[27:27 + page[26]])
 
 
 @functools.lru_cache(maxsize=1024)

@@ -264,6 +264,36 @@ def test_a_web_page_kept_as_an_archive_is_fetched_again(tmp_path, monkeypatch, c
     assert not (tmp_path / "wanted.zip").exists()
 
 
+@pytest.mark.parametrize(("status", "headers"), [(416, {}), (206, {"Content-Range": "bytes 7-9/10"})])
+def test_an_answer_that_nobody_asked_for_is_no_file(tmp_path, monkeypatch, status, headers):
+    import contextlib
+    from types import SimpleNamespace
+
+    from se_keras.corpora import download
+
+    answer = SimpleNamespace(status_code=status, reason="As I like", headers=headers)
+    monkeypatch.setattr(download.requests, "get", lambda *arguments, **options: contextlib.nullcontext(answer))
+    with pytest.raises(UserError, match=f"answers {status} As I like, and no part of the file was asked for"):
+        download.fetch("http://localhost/a.zip", tmp_path / "a.zip")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_archive_that_the_disk_cannot_hold_is_not_begun(tmp_path, monkeypatch):
+    import shutil
+    import zipfile
+    from types import SimpleNamespace
+
+    from se_keras.corpora import download
+
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("a.wav", bytes(3_000_000))
+        file.writestr("b.wav", bytes(3_000_000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=5_000_000))
+    with pytest.raises(UserError, match="unpacks to 6 MB, and 5 MB are free; not unpacked"):
+        download.unpack(tmp_path / "a.zip", tmp_path / "a")
+    assert [each.name for each in tmp_path.iterdir()] == ["a.zip"]
+
+
 @pytest.mark.parametrize("kind", ["encrypted", "a link"])
 def test_members_that_are_not_unpacked(kind, tmp_path):
     import stat
