@@ -18,7 +18,7 @@ from se_keras.registration import when_keras_is_there
 
 __version__ = "0.1.0"
 
-_HOMES = {"build": "models", "load": "pretrained", "load_weights": "pretrained", "load_quality_net": "pretrained",
+_HOMES = {"build": "models", "load": "pretrained", "load_weights": "weights", "load_quality_net": "pretrained",
           "load_reference": "reference", "load_system": "pretrained", "MaskEnhancer": "enhancers.magnitude_mask", "mix": "signals.mixing",
           "StreamingEnhancer": "enhancers.live", "BufferedEnhancer": "enhancers.buffered", "Stft": "signals.stft", "istft": "signals.stft",
           "UserError": "errors"}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from se_keras import backend, enhancers, files, models
+from se_keras import backend, enhancers, files, models, weights
 from se_keras.enhancers.base import Noisy
 from se_keras.errors import UserError
 from se_keras.export import running
@@ -47,16 +47,16 @@ def find(name):
     if path.name in (BEST, LAST) and path.is_file() and (path.parent / "config.json").is_file():
         return path.parent / "config.json", path
     if path.is_dir():
-        card, weights = path / "config.json", path / BEST
-        if not card.is_file() or not weights.is_file():
-            raise UserError(f"{path}: no run with weights in it ({card.name} and {weights.name} are expected); "
+        card, best = path / "config.json", path / BEST
+        if not card.is_file() or not best.is_file():
+            raise UserError(f"{path}: no run with weights in it ({card.name} and {best.name} are expected); "
                             "train one with train.py, or see whether its training got as far as its first validation")
-        return card, weights
+        return card, best
     stem = path.name.removesuffix(".weights.h5").removesuffix(".json")
     for folder in [path.parent, WEIGHTS] if str(name) == path.name else [path.parent]:  # a mistyped runs/NAME is never the shipped NAME
-        card, weights = folder / f"{stem}.json", folder / f"{stem}.weights.h5"
-        if card.is_file() and weights.is_file():
-            return card, weights
+        card, stored = folder / f"{stem}.json", folder / f"{stem}.weights.h5"
+        if card.is_file() and stored.is_file():
+            return card, stored
     raise UserError(f"{name}: no such model; shipped: {', '.join(names()) or 'none'}; or give a run folder, or a .weights.h5 "
                     "file with its .json card beside it")
 
@@ -132,12 +132,12 @@ def load(name, **overrides):
     card = read_card(name)
     if name in BUILT_IN:
         return models.build(card["network"], **{**card["arguments"], **overrides}), card
-    weights = find(name)[1]
+    path = find(name)[1]
     if "sha256" in card and (found := sha256(name)) != card["sha256"]:
-        raise UserError(f"{weights}: sha256 is {found[:12]}..., the card says {card['sha256'][:12]}...; the file is damaged or is "
+        raise UserError(f"{path}: sha256 is {found[:12]}..., the card says {card['sha256'][:12]}...; the file is damaged or is "
                         "not the card's; restore it")
     network = models.build(card["network"], **card["arguments"])
-    load_weights(network, weights)
+    weights.load_weights(network, path)
     if overrides:
         changed = models.build(card["network"], **{**card["arguments"], **overrides})
         stored = {layer.name: layer for layer in network.layers}
@@ -146,61 +146,11 @@ def load(name, **overrides):
                 continue
             wants, has = ([weight.shape for weight in of.weights] for of in (layer, stored[layer.name]))
             if wants != has:
-                raise UserError(f"{name}: layer {layer.name} has weights of {_say(has)}; with {overrides} it wants {_say(wants)}")
+                raise UserError(f"{name}: layer {layer.name} has weights of {weights.in_words(has)}; with {overrides} it wants "
+                                f"{weights.in_words(wants)}")
             layer.set_weights(stored[layer.name].get_weights())
         network = changed
     return network, card
-
-
-_DAMAGED = (OSError, RuntimeError, KeyError, TypeError, ValueError, AttributeError)  # by the place where an HDF5 file is damaged
-
-
-def load_weights(network, path):
-    """`network.load_weights(path)` with an error that says which layer differs and in which shapes.
-
-    Raises:
-        UserError: a damaged file, wherever that is; weights of another architecture, or such as are no finite numbers.
-    """
-    import h5py
-
-    try:
-        with h5py.File(path, "r") as file:
-            stored = _stored_shapes(file)
-    except _DAMAGED as error:
-        raise UserError(f"{path}: not a readable .weights.h5 file ({error})") from None
-    for layer in network.layers:
-        name, shapes = layer.name, [tuple(weight.shape) for weight in layer.weights]
-        if not shapes:
-            continue
-        if set(shapes) != set(stored.get(name, [])):  # sets: SpectralNormalization stores its kernel under two names
-            raise UserError(f"{path}: weights of another architecture: layer {name} of {network.name} wants {_say(shapes)}, "
-                            f"the file holds {_say(stored.get(name)) if name in stored else 'no such layer'}")
-    try:
-        network.load_weights(path)
-    except _DAMAGED as error:
-        raise UserError(f"{path}: cannot be loaded into {network.name} ({error})") from None
-    values = zip(network.weights, network.get_weights(), strict=True)
-    if broken := [weight.path for weight, value in values if not np.isfinite(value).all()]:
-        raise UserError(f"{path}: holds numbers that are none in {broken[0]}; it is damaged, or its training came to nothing")
-
-
-def _say(shapes):
-    return ", ".join("x".join(map(str, shape)) or "a scalar" for shape in dict.fromkeys(shapes))
-
-
-def _stored_shapes(file):
-    """{layer name: shapes of all arrays below it} of a Keras 3 weights file."""
-    import h5py
-
-    if "layers" not in file:
-        return {}
-    shapes = {}
-    for name, group in file["layers"].items():
-        found = []
-        group.visititems(lambda _, node, found=found: found.append(tuple(node.shape)) if isinstance(node, h5py.Dataset) else None)
-        if found:
-            shapes[group["vars"].attrs.get("name", name) if "vars" in group else name] = found
-    return shapes
 
 
 def load_system(name):

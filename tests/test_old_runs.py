@@ -12,6 +12,7 @@ from conftest import ROOT, make_tree, prepare
 import finetune
 import train
 from se_keras import pretrained
+from se_keras.weights import load_weights
 
 OLD = ROOT / "tests" / "golden" / "old_runs"
 TUNE = ["--data", "data", "--enhancer", "mse", "--quality-net", "quality-net", "--validate-every", "2", "--batch", "2", "--workers", "1",
@@ -49,7 +50,7 @@ def test_an_old_run_goes_on_exactly(root, name, tmp_path, monkeypatch):
     script.main(arguments)
     network, _ = pretrained.load(f"{name}/last.weights.h5")
     expected, _ = pretrained.load(name)
-    pretrained.load_weights(expected, OLD / "after" / f"{name}.weights.h5")
+    load_weights(expected, OLD / "after" / f"{name}.weights.h5")
     for found, wanted in zip(network.get_weights(), expected.get_weights(), strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-7)  # bit for bit on the machine that made them
 

@@ -12,6 +12,7 @@ from se_keras import models, pretrained
 from se_keras.enhancers.magnitude_mask import MaskEnhancer
 from se_keras.errors import UserError
 from se_keras.pretrained import load_system
+from se_keras.weights import load_weights, save_weights
 
 ENHANCER = {"network": "dnn", "arguments": {"bins": 9, "units": 4, "context": 1}, "stft": {"n_fft": 16, "hop_length": 8, "window": "hann"}}
 QUALITY_NET = {"network": "quality_net", "arguments": {"bins": 9, "filters": [[2, 3]]}, "stft": ENHANCER["stft"]}
@@ -148,9 +149,24 @@ def test_weights_of_another_architecture_say_which_layer_and_shapes(weights):
         pretrained.load("small-dnn")
     network = models.build("quality_net", bins=9, filters=[[2, 5]])
     with pytest.raises(UserError, match="layer sn_conv_1 of quality_net wants 5x5x2x2, 1x2, 2, the file holds 3x3x2x2, 2, 1x2"):
-        pretrained.load_weights(network, weights / "small-qnet.weights.h5")
+        load_weights(network, weights / "small-qnet.weights.h5")
 
 
 def test_a_legacy_file_of_keras_2(golden):
     with pytest.raises(UserError, match="weights of another architecture: layer blstm_1 of blstm .* the file holds no such layer"):
-        pretrained.load_weights(models.build("blstm"), golden / "enhancer_sigmoid.h5")
+        load_weights(models.build("blstm"), golden / "enhancer_sigmoid.h5")
+
+
+def test_a_byte_changed_in_a_weights_file_is_told(tmp_path):
+    """Of a file as a training writes it; Keras loads it all the same, and a file that Keras alone has written has no checksum."""
+    network, path = models.build("dnn", units=8), tmp_path / "best.weights.h5"
+    save_weights(network, path)
+    load_weights(network, path)
+    network.load_weights(path)
+    data = bytearray(path.read_bytes())
+    at = data.index(np.asarray(network.weights[0])[0].tobytes())
+    data[at + 1] ^= 1  # a low bit of one weight: as good a number as before
+    path.write_bytes(data)
+    network.load_weights(path)
+    with pytest.raises(UserError, match="best.weights.h5: its numbers are not those that were saved"):
+        load_weights(network, path)

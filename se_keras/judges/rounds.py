@@ -122,7 +122,7 @@ class QualityRounds:
 
     def keep(self):
         """Quality-Net as it is now, kept beside the enhancer's best weights."""
-        from se_keras.training.loop import save_weights
+        from se_keras.weights import save_weights
 
         save_weights(self.predictor.network, self.folder / BEST)
 

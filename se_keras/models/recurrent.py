@@ -31,10 +31,7 @@ class Bidirectional(keras.layers.Bidirectional):
             return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
         lengths = ops.full(ops.shape(sequences)[:1], ops.shape(sequences)[1], "int32") if mask is None else ops.sum(
             ops.cast(mask, "int32"), axis=1)
-        cells = [self.forward_layer.cell, self.backward_layer.cell]
-        weights = [ops.stack([getattr(cell, name).value for cell in cells])
-                   for name in ("kernel", "recurrent_kernel", "bias")]
-        return _bidirectional_lstm(sequences, lengths, *weights)
+        return _bidirectional_lstm(sequences, lengths, _weights(self.forward_layer), _weights(self.backward_layer))
 
     def _written_out(self, training=False):
         layers = (self.forward_layer, self.backward_layer)
@@ -53,7 +50,7 @@ class Lstm(keras.layers.LSTM):
     def call(self, sequences, initial_state=None, mask=None, training=False):
         if initial_state is not None or not self._written_out(training):
             return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
-        return _lstm(sequences, *(weight.value for weight in (self.cell.kernel, self.cell.recurrent_kernel, self.cell.bias)))
+        return _lstm(sequences, *_weights(self))
 
     def _written_out(self, training=False):
         return _standard(self) and not self.go_backwards and not (training and _drops(self)) and _here(self)
@@ -66,6 +63,11 @@ def _standard(layer):
         layer.activation, layer.recurrent_activation) == (keras.activations.tanh, keras.activations.sigmoid)
 
 
+def _weights(layer):
+    """Kernel, recurrent kernel and bias of an LSTM, as Keras keeps them: its gates are input, forget, candidate, output."""
+    return layer.cell.kernel.value, layer.cell.recurrent_kernel.value, layer.cell.bias.value
+
+
 def _drops(layer):
     return bool(layer.dropout or layer.recurrent_dropout)
 
@@ -76,20 +78,19 @@ def _here(layer):
 
 
 def _lstm(x, kernel, recurrent, bias):
-    """One direction's outputs, float32 `(batch, frames, units)`; arguments as `_bidirectional_lstm`, without the directions' axis."""
+    """One direction's outputs, float32 `(batch, frames, units)`; arguments as `_bidirectional_lstm`."""
     import tensorflow as tf
 
     return tf.transpose(_one_direction(tf.transpose(x, [1, 0, 2]), kernel, recurrent, bias), [1, 0, 2])
 
 
-def _bidirectional_lstm(x, lengths, kernel, recurrent, bias):
+def _bidirectional_lstm(x, lengths, forward, backward):
     """Both directions' outputs, side by side: float32 `(batch, frames, 2 units)`.
 
     Args:
         x: float32 `(batch, frames, features)`.
         lengths: int32 `(batch,)`, frames that are not padding.
-        kernel, recurrent, bias: float32 `(2, features, 4 units)`, `(2, units, 4 units)`, `(2, 4 units)`: forward and backward, gates in
-            the order of Keras: input, forget, candidate, output.
+        forward, backward: weights of each direction (`_weights`): float32 `(features, 4 units)`, `(units, 4 units)`, `(4 units,)`.
     """
     import tensorflow as tf
 
@@ -97,8 +98,8 @@ def _bidirectional_lstm(x, lengths, kernel, recurrent, bias):
         return tf.reverse_sequence(sequence, lengths, seq_axis=0, batch_axis=1)
 
     x = tf.transpose(x, [1, 0, 2])  # time first
-    forward, backward = (_one_direction(part, kernel[d], recurrent[d], bias[d]) for d, part in enumerate((x, reverse(x))))
-    return tf.transpose(tf.concat([forward, reverse(backward)], axis=-1), [1, 0, 2])
+    outputs = [_one_direction(x, *forward), reverse(_one_direction(reverse(x), *backward))]
+    return tf.transpose(tf.concat(outputs, axis=-1), [1, 0, 2])
 
 
 def _one_direction(x, kernel, recurrent, bias):
@@ -109,15 +110,15 @@ def _one_direction(x, kernel, recurrent, bias):
         i, f, g, o = tf.split(weight, 4, axis=-1)
         return tf.concat([i, f, o, g], axis=-1)
 
-    return _recurrence(_product(x, gates_last(kernel)) + gates_last(bias), gates_last(recurrent))
+    return _recurrence(_product(x, gates_last(kernel), gates_last(bias)), gates_last(recurrent))
 
 
-def _product(sequence, matrix):
-    """`(frames, batch, features)` times `(features, columns)` as one product of two matrices."""
+def _product(sequence, matrix, bias):
+    """`(frames, batch, features)` times `(features, columns)` plus `(columns,)`, as one product of two matrices."""
     import tensorflow as tf
 
     shape = tf.shape(sequence)
-    flat = tf.matmul(tf.reshape(sequence, [-1, sequence.shape[-1]]), matrix)
+    flat = tf.nn.bias_add(tf.matmul(tf.reshape(sequence, [-1, sequence.shape[-1]]), matrix), bias)  # its gradient has a kernel of its own
     return tf.reshape(flat, [shape[0], shape[1], matrix.shape[-1]])
 
 

@@ -8,6 +8,7 @@ from se_keras.judges import targets
 from se_keras.scoring import evaluation
 from se_keras.signals.stft import Stft
 from se_keras.training import devices, runs
+from se_keras.weights import load_weights
 
 
 def train_quality_net(args, train_rows, valid_rows):
@@ -50,7 +51,7 @@ def train_quality_net(args, train_rows, valid_rows):
         network = models.build(args.model, **arguments, **precision)
         logger = runs.open_run(args.out, described(arguments))
         if args.start is not None:
-            pretrained.load_weights(network, pretrained.find(args.start)[1])
+            load_weights(network, pretrained.find(args.start)[1])
         if intrusive:
             model, judge, prepare = network, network, surrogate.quality_batch
             surrogate.compile_quality_net(model, args.learning_rate, args.siblings, args.contrast)

@@ -163,11 +163,14 @@ def _measure(load, recipe, stamps, at=None):
     return [key] + [recipe] * (recipe is not None), outcomes
 
 
+@functools.lru_cache
 def versions(names):
     """{package or metric: its version}: all that scores depend on, to be compared between machines. Imports what measures them.
 
+    Found once a process: a worker that outlives a change of its package goes on with what it had imported.
+
     Args:
-        names: of metrics.
+        names: of metrics, a tuple.
 
     Raises:
         UserError: a metric that cannot be had here.

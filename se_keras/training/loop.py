@@ -25,6 +25,7 @@ from se_keras.signals.audio import SAMPLE_RATE
 from se_keras.training import devices, runs
 from se_keras.training.examples import MOST_TIMES
 from se_keras.training.runs import BEST, LAST
+from se_keras.weights import save_weights
 
 
 @dataclass(frozen=True)
@@ -246,12 +247,6 @@ def _validation(state, plan, run, logger, validate, network, board, batches_per_
     board.write(state.step, row, len(state.history))
     logger.info("%s", json.dumps(row))
     tqdm.write(f"{description}: " + "  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()))
-
-
-def save_weights(network, path):
-    """`network.save_weights` under a temporary name, then renamed: a kill never leaves half a file."""
-    with files.replacing(path) as temporary:
-        network.save_weights(temporary)
 
 
 class _State:

@@ -71,6 +71,7 @@ def test_weights_that_are_damaged_inside(trained, tmp_path):
         arrays = []
         file.visititems(lambda name, node: arrays.append(node) if isinstance(node, h5py.Dataset) else None)
         arrays[0][...] = np.nan
+        del file.attrs["se_keras_sha256"]  # as Keras alone writes it
     with pytest.raises(UserError, match="holds numbers that are none in "):
         pretrained.load(tmp_path / "mse")
 
