@@ -55,6 +55,9 @@ def arguments(argv):
     cli.add_workers_argument(enhancer, more=", and threads that make batches")
     enhancer.add_argument("--crop", type=cli.from_zero, default=3.0, metavar="SECONDS",
                           help="train on random pieces of this length, another each epoch; 0 for whole utterances")
+    enhancer.add_argument("--jit", default="auto", choices=["auto", "on", "off"],
+                          help="compile the loops of LSTMs on a CPU: a quarter to a third less time an update, some seconds for each length "
+                               "of a batch; auto: with --crop, from 1,000 updates on")
     enhancer.add_argument("--augment", nargs="?", const={}, type=cli.json_object, metavar="JSON",
                           help="draw mixtures anew each time: noise, SNR from -10 to 20 dB, speed, level, colour; with settings to change "
                                f"as JSON: {', '.join(field.name for field in dataclasses.fields(Augmentation))}")

@@ -36,10 +36,13 @@ def tiny(preset):
 def test_a_preset_trains_and_enhances(name, trained, tmp_path):
     preset = PRESETS[name]
     network, arguments = tiny(preset)
+    jit = "on" if name == "letter" else "auto"
     train.main(["enhancer", "--preset", name, "--data", str(trained / "data"), "--out", str(tmp_path / "run"), "--model-args",
-                json.dumps(arguments), "--epochs", "1", "--batch", "8", "--crop", "0.5", "--validation-rows", "1", "--workers", "1"])
+                json.dumps(arguments), "--epochs", "1", "--batch", "8", "--crop", "0.5", "--validation-rows", "1", "--workers", "1",
+                "--jit", jit])
     card = json.loads((tmp_path / "run" / "config.json").read_text())
     assert (card["network"], card["family"]) == (network, models.ENHANCERS[network])
+    assert card["training"]["jit"] == ("on" if name == "letter" else "off")
     assert Stft(**card["stft"]) == Stft(**{**models.STFTS.get(network, {}), **preset.get("stft", {})})
     expected = losses.parse(preset.get("loss", "mse:1"), compression=preset.get("compression"))
     assert losses.parse(card["training"]["loss"]) == expected

@@ -10,6 +10,9 @@ from se_keras.signals.stft import Stft
 from se_keras.training import devices, runs
 
 
+_JIT_PAYS = 1000  # updates; compiling takes as long as it saves in some 200
+
+
 def train_enhancer(args, train_rows, valid_rows):
     """Train an enhancer and leave a run folder.
 
@@ -33,6 +36,7 @@ def train_enhancer(args, train_rows, valid_rows):
     devices.start(args)
     from se_keras.enhancers.base import Noisy
     from se_keras.mixtures.feed import Feed
+    from se_keras.models import recurrent
     from se_keras.scoring import scores
     from se_keras.training import examples, loop
     from se_keras.training import objective as training_objective
@@ -45,6 +49,9 @@ def train_enhancer(args, train_rows, valid_rows):
     train_rows = evaluation.subset(train_rows, args.rows)
     feed = Feed(train_rows, args.batch, config, seed=args.seed, crop_s=args.crop or None, augment=augment,
                 workers=args.workers if isinstance(args.workers, int) else backend.available_cores())
+    args.jit = _jit(args, args.epochs * feed.batches_per_epoch)
+    if args.jit == "on":
+        recurrent.compile_loops(enhancer.network)
     described = runs.describe(args, args.model, models.resolve(args.model, arguments), config, family=family,
                               **({"weights": weights} if weights else {}))
     model = training_objective.objective_model(enhancer, objective, judge, judges)
@@ -70,3 +77,12 @@ def train_enhancer(args, train_rows, valid_rows):
     if best is not None and best < noisy:
         print(f"worse than doing nothing: noisy speech scores {noisy:.3f} raw PESQ on the same mixtures, this enhancer {best:.3f}; train "
               "longer, or on more data")
+
+
+def _jit(args, updates):
+    """"on" or "off" for --jit auto: as the run that goes on had it, else whether it pays."""
+    if args.jit != "auto":
+        return args.jit
+    if (Path(args.out) / "config.json").is_file():
+        return runs.read_config(args.out).get("training", {}).get("jit", "off")
+    return "on" if args.crop and updates >= _JIT_PAYS else "off"

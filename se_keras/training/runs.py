@@ -26,7 +26,7 @@ PACKAGES = ("tensorflow", "keras", "numpy", "librosa", "pesq", "pystoi", "soundf
 
 
 GROWS = ("epochs", "updates", "iterations", "patience", "validate_every", "stop_fooled")  # flags that may differ when a run goes on
-YOUNGER = {"anchor": False, "lag": 0, "quality_net": None, "augment": None}  # flags that older runs lack, and what those did
+YOUNGER = {"anchor": False, "lag": 0, "quality_net": None, "augment": None, "jit": "off"}  # flags that older runs lack, and what those did
 
 
 def check_same(folder, config, unknown=()):

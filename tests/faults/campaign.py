@@ -10,9 +10,11 @@ everything survived, 0, 0, 0; where it is missed the exit code is 1, and each su
 
 import argparse
 import collections
+import concurrent.futures
 import dataclasses
 import importlib
 import json
+import multiprocessing
 import os
 import shutil
 import sys
@@ -41,6 +43,7 @@ def arguments(argv=None):
     parser.add_argument("--only", nargs="+", metavar="KIND[/NUMBER]", help=f"of {', '.join(KINDS)}")
     parser.add_argument("--world", type=Path, metavar="DIR", help="where the small corpus and its runs are made, and found again the next "
                         "time; where not given, a temporary folder")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), metavar="N", help="cases at a time (default: one a core)")
     parser.add_argument("--out", type=Path, metavar="JSON", help="every case and what came of it")
     args = parser.parse_args(argv)
     if unknown := [each for each in args.only or () if each.split("/")[0] not in KINDS]:
@@ -76,6 +79,13 @@ def attempt(case, world, seed):
         return outcome, time.monotonic() - began
 
 
+cases = []  # of this campaign: a process that is forked has them too
+
+
+def _attempt_of(number, *of):
+    return attempt(cases[number], *of)
+
+
 def table(results):
     """A line a kind, and the sum: {kind: {column: number}}."""
     lines = collections.defaultdict(lambda: dict.fromkeys(COLUMNS, 0))
@@ -98,11 +108,20 @@ def main(argv=None):
             print(f"making the small corpus and its runs in {world}", flush=True)
             if (done := run("tests/faults/world.py", [world.resolve()], world.parent / f"{world.name}-log")).code != 0:
                 sys.exit(f"the small corpus cannot be made: {done.said[-2000:]}")
-        cases = chosen(args)
-        with tqdm(cases, unit="fault", dynamic_ncols=True, miniters=1, mininterval=0.5) as bar:
-            for case in bar:
-                bar.set_description(f"{case.kind}/{case.number} {case.label}"[:44])
-                results.append((case, *attempt(case, world.resolve(), args.seed)))
+        cases[:] = chosen(args)
+        forking = multiprocessing.get_context("fork")  # cases are functions of all kinds: they are inherited, not sent
+        with (concurrent.futures.ProcessPoolExecutor(args.jobs, forking) as pool,
+              tqdm(total=len(cases), unit="fault", dynamic_ncols=True, miniters=1, mininterval=0.5) as bar):
+            pending = {pool.submit(_attempt_of, number, world.resolve(), args.seed): case for number, case in enumerate(cases)}
+            try:
+                for each in concurrent.futures.as_completed(pending):
+                    case = pending[each]
+                    bar.set_description(f"{case.kind}/{case.number} {case.label}"[:44])
+                    bar.update()
+                    results.append((case, *each.result()))
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
     except KeyboardInterrupt:
         print("\ninterrupted: the table is of what was tried until here")
     finally:
@@ -110,6 +129,7 @@ def main(argv=None):
             shutil.rmtree(world, ignore_errors=True)
         shutil.rmtree(world.parent / f"{world.name}-log", ignore_errors=True)
 
+    results.sort(key=lambda result: cases.index(result[0]))
     counts = table(results)
     missed = [(case, outcome) for case, outcome, _ in results if not outcome.passed]
     skipped = collections.Counter((case.kind, outcome.skipped) for case, outcome, _ in results if outcome.skipped)

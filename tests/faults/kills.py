@@ -1,5 +1,6 @@
 """SIGKILL at random moments of every command; then the same command again, which must end as if nothing had happened."""
 
+import fcntl
 import functools
 import json
 import re
@@ -200,6 +201,14 @@ def undisturbed(name, world):
     """The reference of a command, made when it is first needed: its `Place`, and {"began": seconds until it wrote, "seconds": all}."""
     place = Place(world, world / "reference" / name, Random(0))
     timing = place.folder / "timing.json"
+    (world / "reference").mkdir(exist_ok=True)
+    with open(world / "reference" / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another case may need it just now
+        _make_undisturbed(name, place, timing)
+    return place, json.loads(timing.read_text())
+
+
+def _make_undisturbed(name, place, timing):
     if not timing.is_file():
         shutil.rmtree(place.folder, ignore_errors=True)
         place.folder.mkdir(parents=True)
@@ -212,7 +221,6 @@ def undisturbed(name, world):
         if done.code != 0:
             raise RuntimeError(f"{name} fails undisturbed: {done.said[-2000:]}")
         timing.write_text(json.dumps({"began": began, "seconds": done.seconds}))
-    return place, json.loads(timing.read_text())
 
 
 def until_it_writes(command, place):

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from se_keras.backend import on_cpu
-from se_keras.models.recurrent import Bidirectional, Lstm
+from se_keras.models.recurrent import Bidirectional, Lstm, compile_loops
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((3, 11, 5)).astype(np.float32)
@@ -57,6 +57,28 @@ def test_outputs_and_gradients_are_those_of_keras(mask, graph, directions):
     assert len(found[0]) == 2 + 3 * directions  # output, input gradient, three weights a direction
     for theirs, ours in zip(*found, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@ON_CPU
+@pytest.mark.parametrize("directions", [2, 1])
+def test_compiled_loops_compute_the_same_in_training_alone(directions):
+    x = keras.Input((None, 5))
+    _, layer = both(directions)
+    assert compile_loops(keras.Model(x, layer(x))) == 1 and layer.jit
+
+    def run(x, training):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x, mask=MASK, training=training) * MASK[..., None].astype(np.float32)
+        return y, tape.gradient(y, [x, *(weight.value for weight in layer.trainable_variables)])
+
+    def compiled(training):
+        graph = tf.function(lambda x: run(x, training)).get_concrete_function(tf.constant(X)).graph
+        return any("_XlaMustCompile" in operation.node_def.attr for operation in graph.get_operations())
+
+    assert compiled(True) and not compiled(False)
+    for ours, theirs in zip(tf.nest.flatten(run(tf.constant(X), True)), tf.nest.flatten(run(tf.constant(X), False)), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
 @ON_CPU
