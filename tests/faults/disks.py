@@ -36,7 +36,9 @@ def shim(world):
     if not library.is_file():
         if platform.system() != "Linux" or shutil.which("gcc") is None:
             return None
-        subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-o", library, Path(__file__).with_name("shim.c"), "-ldl"], check=True)
+        made = world / f"shim-{os.getpid()}.so"  # another case may make it just now
+        subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-o", made, Path(__file__).with_name("shim.c"), "-ldl"], check=True)
+        made.replace(library)
     return library
 
 
