@@ -7,7 +7,7 @@ from se_keras import cli, files, losses, pretrained
 from se_keras.mixtures import manifest
 from se_keras.recipes import finetuning, turns
 from se_keras.scoring import evaluation
-from se_keras.training import devices, runs
+from se_keras.training import devices, hosts, runs
 
 EXAMPLES = f"""
   python finetune.py --data data/demo --enhancer runs/blstm --quality-net runs/quality-net --out runs/blstm-qnet
@@ -98,7 +98,7 @@ def main(argv=None):
     finetuning.check_models(args, objective)
     if not args.host_id:
         files.check_writable(args.out)
-    with devices.together(args):
+    with hosts.together(args):
         tune(args, objective, train_rows, valid_rows)
 
 

@@ -11,7 +11,7 @@ from se_keras.mixtures import manifest
 from se_keras.mixtures.augment import Augmentation
 from se_keras.recipes.enhancer import train_enhancer
 from se_keras.recipes.quality_net import train_quality_net
-from se_keras.training import devices
+from se_keras.training import devices, hosts
 
 EXAMPLES = """
   python data/prepare.py demo --out data/demo
@@ -96,7 +96,8 @@ def arguments(argv):
                          help="what Quality-Net sees of enhanced speech: mask, the masked magnitude (equation 1; the default), or wave, "
                               "the magnitude of the resynthesised wave; with --start, what that one sees")
     quality.add_argument("--precision", default="float32", choices=["float32", "bfloat16"],
-                         help="of the convolutions; bfloat16 may pay on a GPU or with AMX, and is slower on other processors")
+                         help="of the convolutions; bfloat16 pays on a GPU and on a processor with AMX, and is slower on others: the start says "
+                              "what it comes to here")
     cli.add_trust_argument(quality)
     cli.add_workers_argument(quality)
     return cli.parse(parser, commands.choices, argv)
@@ -115,7 +116,7 @@ def main(argv=None):
             raise SystemExit(prepared.returncode)  # it has said why
     train_rows, valid_rows = (manifest.read(Path(args.data) / f"{split}.jsonl") for split in ("train", "valid"))
     manifest.check_splits({"train": train_rows, "valid": valid_rows})
-    with devices.together(args):
+    with hosts.together(args):
         {"enhancer": train_enhancer, "quality-net": train_quality_net}[args.command](args, train_rows, valid_rows)
 
 

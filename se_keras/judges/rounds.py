@@ -21,7 +21,7 @@ from se_keras.judges.history import Awaited, History
 from se_keras.judges.surrogate import see
 from se_keras.signals import mixing
 from se_keras.signals.stft import stft
-from se_keras.training import devices
+from se_keras.training import sharing
 from se_keras.training.runs import BEST
 
 STAGES = ("current", "historical")
@@ -232,8 +232,8 @@ class QualityRounds:
             clean, _ = pad_frames([shown[i][1] for i in chosen])
             x = {"degraded": degraded, "clean": clean, "frame_mask": frame_mask}
             self.quality_net.reset_metrics()
-            x, y = devices.own((x, scores[:, None]))
-            losses.append(devices.train_on_batch(self.quality_net, x, y, lambda: len(scores))["loss"])  # noqa: B023  asked at once
+            x, y = sharing.own((x, scores[:, None]))
+            losses.append(sharing.train_on_batch(self.quality_net, x, y, lambda: len(scores))["loss"])  # noqa: B023  asked at once
             if not math.isfinite(losses[-1]):
                 raise UserError(f"Quality-Net's loss is {losses[-1]}; lower --quality-rate; checkpoint and best weights are kept")
         return losses

@@ -29,7 +29,10 @@ def train_quality_net(args, train_rows, valid_rows):
     from se_keras.report import figures
     from se_keras.scoring import scores
     from se_keras.training import loop
+    from se_keras.training import precision as precisions
 
+    if args.precision == "bfloat16":
+        precisions.say_share()
     loop.seed_everything(args.seed, args.deterministic)
     precision = {"precision": args.precision} if intrusive else {}
     models.build(args.model, **chosen, **precision)  # a wrong argument is told before the labelling

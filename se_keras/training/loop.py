@@ -22,7 +22,7 @@ from tqdm import tqdm
 from se_keras import files
 from se_keras.errors import UserError, check_choice
 from se_keras.signals.audio import SAMPLE_RATE
-from se_keras.training import devices, runs
+from se_keras.training import runs, sharing
 from se_keras.training.examples import MOST_TIMES
 from se_keras.training.runs import BEST, LAST
 from se_keras.weights import save_weights
@@ -151,7 +151,7 @@ def train(model, feed, prepare, plan, run, logger, validate, network, descriptio
         if why and state.step < plan.updates:
             tqdm.write(f"stopped at update {state.step} before: {why}")
         elif state.step < plan.updates:
-            for batch in devices.batches(feed, state.step, plan.updates):
+            for batch in sharing.batches(feed, state.step, plan.updates):
                 if partner is not None and partner.due(state.step):
                     state.save()
                     state.whole = False  # until the update after the turn, the file just written is what there is to go on from
@@ -159,7 +159,7 @@ def train(model, feed, prepare, plan, run, logger, validate, network, descriptio
                 with _uninterrupted():
                     model.optimizer.learning_rate = plan.rate(state.step)
                     model.reset_metrics()
-                    said = devices.train_on_batch(model, *prepare(batch), lambda: len(feed.indices(state.step)))
+                    said = sharing.train_on_batch(model, *prepare(batch), lambda: len(feed.indices(state.step)))
                     loss = said["loss"]
                     if not (math.isfinite(loss) and _finite(model)):
                         what = "weights are not finite" if math.isfinite(loss) else f"the loss is {loss}"
@@ -223,7 +223,7 @@ def _uninterrupted():
 def _validation(state, plan, run, logger, validate, network, board, batches_per_epoch, description, partner):
     """Validate, keep the weights if they are the best so far, and save the checkpoint."""
     values = {name: float(value) for name, value in validate().items()}
-    values = json.loads(devices.from_first_host(json.dumps(values)))
+    values = json.loads(sharing.from_first_host(json.dumps(values)))
     value = values[plan.monitor]
     better = math.isfinite(value) and (state.best is None or (value > state.best if plan.higher_is_better else value < state.best))
     row = {"update": state.step, "epoch": round(state.step / batches_per_epoch, 4),

@@ -14,7 +14,7 @@ import numpy as np
 from se_keras import cli, losses, models
 from se_keras.mixtures import manifest
 from se_keras.mixtures.feed import Feed
-from se_keras.training import devices, runs
+from se_keras.training import devices, hosts, runs
 
 sys.modules["tensorflow"] = None  # seconds, for what no process here uses
 
@@ -45,7 +45,7 @@ def arguments():
 
 def main():
     args = arguments()
-    with devices.together(args):
+    with hosts.together(args):
         devices.start(args)
         learn(args)
 

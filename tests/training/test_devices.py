@@ -17,7 +17,7 @@ import finetune
 import train
 from se_keras.errors import UserError
 from se_keras.mixtures.feed import Feed
-from se_keras.training import devices
+from se_keras.training import devices, hosts, sharing
 
 # --- Flags and parts, on any backend ---------------------------------------------------------------------------------------------
 
@@ -71,11 +71,11 @@ def test_a_port_that_is_taken_and_a_coordinator_that_does_not_answer(monkeypatch
         args = flags(*HOSTS[:5], f"127.0.0.1:{port}")
         server.listen()
         with pytest.raises(UserError, match=f"port {port} cannot be listened on here"):
-            devices._join(args)
-    monkeypatch.setattr(devices, "ANSWER_S", 0.1)
+            hosts.join(args)
+    monkeypatch.setattr(hosts, "ANSWER_S", 0.1)
     args.host_id = 1
     with pytest.raises(UserError, match=f"127.0.0.1:{port} does not answer .*, waited for 0.1 s; start host 0"):
-        devices._join(args)
+        hosts.join(args)
 
 
 @pytest.mark.parametrize("batch", [4, 3])  # what does not divide is whole on each host
@@ -83,16 +83,16 @@ def test_the_parts_of_the_hosts_are_the_batch(rows, monkeypatch, batch):
     feed = Feed(rows, batch, crop_s=None, extra={"score": np.arange(len(rows))})
     padded, parts = [feed.batch(k)["frame_mask"].shape[1] for k in range(3)], []
     for host in range(2):
-        monkeypatch.setattr(devices, "_now", devices._Together(hosts=2, host=host, devices=2))
-        monkeypatch.setattr(devices, "_largest_of_all", lambda frames, longest=iter(padded): next(longest))
-        parts.append(list(devices.batches(feed, 0, 3)))
+        monkeypatch.setattr(sharing, "now", sharing.Together(hosts=2, host=host, devices=2))
+        monkeypatch.setattr(sharing, "_largest_of_all", lambda frames, longest=iter(padded): next(longest))
+        parts.append(list(sharing.batches(feed, 0, 3)))
     for k in range(3):
         for name, whole in feed.batch(k).items():
             first, second = (part[k][name] for part in parts)
             np.testing.assert_array_equal(first if batch == 3 else np.concatenate([first, second]), whole)
             assert len(first) == (3 if batch == 3 else 2)
     made = {"x": np.arange(4)}, np.arange(4)
-    assert devices.own(made)[1].tolist() == [2, 3]
+    assert sharing.own(made)[1].tolist() == [2, 3]
 
 
 # --- Keras on JAX ----------------------------------------------------------------------------------------------------------------
@@ -121,7 +121,7 @@ def free_port():
         return server.getsockname()[1]
 
 
-def hosts(out, *given):
+def two_hosts(out, *given):
     """Two processes that are a host each; the second has no run folder of its own."""
     port = free_port()
     return [begin(out if host == 0 else out.parent / "nowhere", *given, "--hosts", 2, "--host-id", host, "--coordinator",
@@ -174,7 +174,7 @@ def test_two_devices_learn_what_one_does(one_and_two):
 def test_hosts_that_are_lost_are_gone_on_from(data, one_and_two, tmp_path):
     """One host is killed, the other ends and says so; then the other way round; one host with two devices goes on to one device's end."""
     for dies, update in ((1, 3), (0, 7)):
-        both = hosts(tmp_path / "run", "--data", data, "--die-after", update, "--dies", dies)
+        both = two_hosts(tmp_path / "run", "--data", data, "--die-after", update, "--dies", dies)
         said = [process.communicate(timeout=600)[0] for process in both]
         assert both[dies].returncode != 0 and both[1 - dies].returncode in (1, 2), said
         assert "error: another host has ended, or cannot be reached any more" in said[1 - dies], said
