@@ -13,6 +13,7 @@ from tabulate import tabulate
 
 ROOT = Path(__file__).resolve().parent.parent
 COLUMNS = ("what", "unit", "ours", "peer", "ratio", "stock Keras", "aim", "remark")
+SHOWN = ("what", "unit", "ours", "before", "peer", "ratio", "ratio before", "stock Keras", "aim", "remark")  # of a run: former figures beside
 
 
 def spawn(module, cores, **arguments):
@@ -95,11 +96,15 @@ def _rounded(value):
 
 
 def table(rows):
-    """The rows as a Markdown table that also reads well on a terminal; columns that are empty throughout are left out."""
-    columns = [name for name in COLUMNS if any(entry[name] not in (None, "") for entry in rows)]
-    cells = [["" if entry[name] is None else f"{entry[name]:g}" if isinstance(entry[name], float) else entry[name] for name in columns]
-             for entry in rows]
-    align = ["right" if name in ("ours", "peer", "ratio", "stock Keras") else "left" for name in columns]
+    """The rows as a Markdown table that also reads well on a terminal; columns that are empty throughout are left out.
+
+    Args:
+        rows: of `row`; "before" and "ratio before" beside its columns where there are former figures.
+    """
+    columns = [name for name in SHOWN if any(entry.get(name) not in (None, "") for entry in rows)]
+    cells = [["" if entry.get(name) is None else f"{entry[name]:g}" if isinstance(entry[name], float) else entry[name]
+              for name in columns] for entry in rows]
+    align = ["left" if name in ("what", "unit", "aim", "remark") else "right" for name in columns]
     return tabulate(cells, headers=columns, tablefmt="github", colalign=align, disable_numparse=True)
 
 

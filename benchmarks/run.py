@@ -46,15 +46,17 @@ def main(argv=None):
     if measured["load"] > 0.5:
         measuring.progress(f"the machine is not quiet (load {measured['load']:.1f}): numbers will be too low")
 
-    rows = []
+    rows, (former, machines) = [], before(args.results, args.only)
     for topic in args.only:
         found = importlib.import_module(f"benchmarks.{topic}").run(args.quick, cores)
-        rows += found
+        rows += [{**row, **former.get(row["what"], {})} for row in found]
         if not args.quick:
             keep(args.results, topic, measured, found)
     print(f"{measured['date']}, {measured['processor']}, {cores} cores; "
           + ", ".join(f"{name} {version}" for name, version in measured["versions"].items() if version) + "\n")
     print(measuring.table(rows))
+    if machines:
+        print(f"\nbefore: {'; '.join(machines)}")
 
 
 def describe(cores):
@@ -71,6 +73,14 @@ def _version(package):
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def before(path, topics):
+    """The former figures of topics, {what: {"before", "ratio before"}}, and when and where they were measured, as texts."""
+    results = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    kept = [results[topic] for topic in topics if topic in results]
+    figures = {row["what"]: {"before": row["ours"], "ratio before": row["ratio"]} for topic in kept for row in topic["rows"]}
+    return figures, sorted({f"{topic['measured']['date']}, {topic['measured']['processor']}" for topic in kept})
 
 
 def keep(path, topic, measured, rows):

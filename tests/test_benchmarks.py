@@ -82,12 +82,16 @@ def test_the_table_is_markdown_without_empty_columns():
     assert cells[0] == ["what", "unit", "ours", "peer", "ratio", "aim", "remark"]
     assert cells[2] == ["a step", "utt/s", "123", "100", "1.23", "ratio >= 1", "peer: PyTorch"]
     assert cells[3] == ["memory", "MB", "9.88", "", "", "", ""]
+    head = measuring.table([{**rows[0], "before": 111.0, "ratio before": 1.11}, rows[1]]).splitlines()[0]
+    assert [cell.strip() for cell in head.strip("|").split("|")][2:6] == ["ours", "before", "peer", "ratio"]
 
 
 def test_results_are_kept_by_topic(tmp_path):
     path = tmp_path / "results.json"
     for topic, ours in (("scores", 1.0), ("enhancing", 2.0), ("scores", 3.0)):
-        run.keep(path, topic, {"cores": 2}, [measuring.row("x", "s", ours)])
+        run.keep(path, topic, {"date": "2026-01-02", "processor": "a processor"}, [measuring.row("x", "s", ours)])
+    figures, machines = run.before(path, ["enhancing", "pipeline"])
+    assert figures == {"x": {"before": 2.0, "ratio before": None}} and machines == ["2026-01-02, a processor"]
     results = json.loads(path.read_text())
     assert {topic: entry["rows"][0]["ours"] for topic, entry in results.items()} == {"scores": 3.0, "enhancing": 2.0}
 
