@@ -41,8 +41,9 @@ def main(argv=None):
     parser.add_argument("--enhancer", metavar="NAME|RUN",
                         help="a shipped model, a run folder of train.py or finetune.py, a file of export.py, or wiener: the classical "
                              f"filter; where not given, {DEFAULT_ENHANCER}, with --live and no --look-ahead {LIVE_ENHANCER}")
-    parser.add_argument("--piece", type=float, default=streaming.PIECE_S, metavar="SECONDS",
-                        help="files longer than two pieces are enhanced piece by piece; shorter pieces take less memory")
+    parser.add_argument("--piece", type=float, metavar="SECONDS",
+                        help="files longer than two pieces are enhanced piece by piece; shorter pieces take less memory (default: "
+                             f"{streaming.PIECE_S:g})")
     parser.add_argument("--dry", type=cli.fraction, default=0.0, metavar="SHARE",
                         help="mix this share of the noisy speech back in, 0 to 1: less is taken away, of noise and of speech")
     parser.add_argument("--compare", action="store_true",
@@ -63,6 +64,7 @@ def main(argv=None):
         parser.error("--look-ahead is for --live: a file is heard as a whole")
     if not args.inputs or args.out is None:
         parser.error("files to enhance and --out are expected, or --live")
+    args.piece = streaming.PIECE_S if args.piece is None else args.piece
     streaming.check_pieces(args.piece)
     jobs = plan(args.inputs, args.out)
     page = comparing.page_of(args.out, [target for _, target in jobs]) if args.compare else None
@@ -97,6 +99,8 @@ def enhance_live(parser, args):
     """Enhance standard input, or the microphone."""
     if args.inputs or args.out is not None:
         parser.error("--live takes no files and no --out: it reads standard input or the microphone")
+    if args.piece is not None:
+        parser.error("--piece is for files: a live recording has no end to be cut from")
     if args.compare:
         parser.error("--compare is for files: it plays what is there when they are done")
     if args.dry and args.look_ahead is None:

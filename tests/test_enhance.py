@@ -140,6 +140,7 @@ def test_where_no_page_can_be(folder, tmp_path, capsys):
         capsys, enhance, folder / "a.wav", "--out", tmp_path / "out.wav", "--enhancer", "wiener", "--compare")
     assert not (tmp_path / "out.wav").exists()
     assert "--compare is for files" in refused(capsys, enhance, "--live", "pipe", "--compare")
+    assert "--piece is for files" in refused(capsys, enhance, "--live", "pipe", "--piece", "20")
 
 
 def test_an_unknown_enhancer_is_told(folder, tmp_path):

@@ -3,6 +3,7 @@
 import numpy as np
 
 from se_keras.errors import UserError
+from se_keras.signals import blocks
 from se_keras.signals.audio import SAMPLE_RATE
 
 LONGEST_S = 60  # of past, block or look-ahead: all are enhanced anew for each block
@@ -67,10 +68,7 @@ class BufferedEnhancer:
         Raises:
             UserError: it is not one row of finite numbers, or the system gave what is none.
         """
-        block = np.asarray(block, np.float32)
-        if block.ndim != 1 or not np.isfinite(block).all():
-            raise UserError(f"a block of shape {block.shape}: one row of finite samples is expected")
-        self._buffer = np.concatenate([self._buffer, block])
+        self._buffer = np.concatenate([self._buffer, blocks.checked(block)])
         finished = [np.zeros(0, np.float32)]
         while len(self._buffer) >= (needed := self._before + self.block + self._look_ahead):
             finished.append(self._enhanced(self._buffer[:needed])[:self.block])
@@ -87,11 +85,7 @@ class BufferedEnhancer:
 
     def _enhanced(self, buffer):
         """What is new of a buffer, enhanced: without its past, its start faded in over the tail, from which the next tail is taken."""
-        enhanced, = self.system.enhance([buffer])
-        if not np.isfinite(enhanced).all():
-            raise UserError(f"{self.system.name} gave NaN or infinite samples; its weights are damaged, train or fetch them again")
-        wave = np.array(enhanced[self._before:], np.float32)
-        tail, self._tail = self._tail[:len(wave)], wave[self.block:self.block + self._fade]
-        rise = (np.arange(len(tail), dtype=np.float32) + 0.5) / max(len(tail), 1)
-        wave[:len(tail)] = tail + rise * (wave[:len(tail)] - tail)
-        return wave
+        enhanced, = blocks.enhanced(self.system, [buffer])
+        wave = np.asarray(enhanced[self._before:], np.float32)
+        tail, self._tail = self._tail, wave[self.block:self.block + self._fade]
+        return blocks.faded(tail, wave)

@@ -4,6 +4,7 @@ import numpy as np
 import scipy.fft
 
 from se_keras.errors import UserError
+from se_keras.signals import blocks
 from se_keras.signals.audio import SAMPLE_RATE
 from se_keras.signals.stft import Stft, framed_window, magnitude
 
@@ -62,9 +63,7 @@ class StreamingEnhancer:
         Raises:
             UserError: it is not one row of finite numbers.
         """
-        block = np.asarray(block, np.float32)
-        if block.ndim != 1 or not np.isfinite(block).all():
-            raise UserError(f"a block of shape {block.shape}: one row of finite samples is expected")
+        block = blocks.checked(block)
         self._received += len(block)
         return self._advance(block)
 

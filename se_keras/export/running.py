@@ -14,6 +14,7 @@ import numpy as np
 
 from se_keras.errors import UserError
 from se_keras.export import formats
+from se_keras.signals import blocks
 
 
 def card_path(path):
@@ -97,9 +98,7 @@ class ExportedStream:
 
     def process(self, block):
         """As `StreamingEnhancer.process`; what does not fill a block of the file waits for the next call."""
-        block = np.asarray(block, np.float32)
-        if block.ndim != 1 or not np.isfinite(block).all():
-            raise UserError(f"a block of shape {block.shape}: one row of finite samples is expected")
+        block = blocks.checked(block)
         self._received += len(block)
         return self._advance(block)
 
@@ -114,9 +113,9 @@ class ExportedStream:
     def _advance(self, samples):
         self._waiting = np.concatenate([self._waiting, samples])
         whole = len(self._waiting) // self.block * self.block
-        blocks, self._waiting = self._waiting[:whole].reshape(-1, 1, self.block), self._waiting[whole:]
+        full, self._waiting = self._waiting[:whole].reshape(-1, 1, self.block), self._waiting[whole:]
         enhanced = [np.zeros(0, np.float32)]
-        for block in blocks:
+        for block in full:
             outputs = self._run({"block": block, **self._states})
             enhanced.append(outputs["enhanced"][0])
             self._states = {name: outputs[f"next_{name}"] for name in self._states}

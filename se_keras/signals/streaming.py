@@ -13,7 +13,7 @@ import soxr
 
 from se_keras import files
 from se_keras.errors import UserError
-from se_keras.signals import audio
+from se_keras.signals import audio, blocks
 from se_keras.signals.audio import SAMPLE_RATE
 
 BLOCK_S = 5  # seconds read, resampled and written at a time
@@ -200,52 +200,41 @@ class _Reader:
             raise UserError(f"{self.source}: truncated, {self.frames} of {declared} samples can be read; fetch or export it again")
 
 
-def _resampled(blocks, from_hz, to_hz, channels):
+def _resampled(parts, from_hz, to_hz, channels):
     """Blocks at another rate, aligned with the input: soxr takes its filter's delay out of the stream itself."""
     if from_hz == to_hz:
-        yield from blocks
+        yield from parts
         return
     stream = soxr.ResampleStream(from_hz, to_hz, channels, dtype="float32")
-    for block in blocks:
+    for block in parts:
         yield stream.resample_chunk(block)
     yield stream.resample_chunk(np.zeros((0, channels), np.float32), last=True)
 
 
-def _pieces(system, blocks, piece, overlap):
+def _pieces(system, stream, piece, overlap):
     """Enhanced blocks of a stream of float32 `(samples, channels)` at 16 kHz, piece by piece.
 
     A piece is taken as soon as more than two pieces wait, so the last is never short: `piece` to 2 * `piece` samples, or the
     whole of a short file.
     """
-    waiting, tail = [], None  # blocks not yet enhanced; the last enhanced piece's end, which the next one is faded into
+    waiting, tail = [], ()  # blocks not yet enhanced; the last enhanced piece's end, which the next one is faded into
     samples = 0
-    for block in blocks:
+    for block in stream:
         waiting.append(block)
         samples += len(block)
         while samples > 2 * piece:
             wave = np.concatenate(waiting)
-            enhanced = _fade(tail, _enhance(system, wave[:piece]))
+            enhanced = blocks.faded(tail, _enhance(system, wave[:piece]))
             yield enhanced[:piece - overlap]
             tail = enhanced[piece - overlap:]
             waiting, samples = [wave[piece - overlap:]], samples - (piece - overlap)
     if samples:
-        yield _fade(tail, _enhance(system, np.concatenate(waiting)))
+        yield blocks.faded(tail, _enhance(system, np.concatenate(waiting)))
 
 
 def _enhance(system, wave):
     """`(samples, channels)` through the system, channels as a list."""
-    enhanced = np.stack(system.enhance(list(np.ascontiguousarray(wave.T))), axis=-1)
-    if not np.isfinite(enhanced).all():
-        raise UserError(f"{system.name} gave NaN or infinite samples; its weights are damaged, train or fetch them again")
-    return enhanced
-
-
-def _fade(tail, wave):
-    """`wave` with its start faded in over `tail`; exact where both are equal."""
-    if tail is None or not len(tail):
-        return wave
-    rise = ((np.arange(len(tail), dtype=np.float32) + 0.5) / len(tail))[:, None]
-    return np.concatenate([tail + rise * (wave[:len(tail)] - tail), wave[len(tail):]])
+    return np.stack(blocks.enhanced(system, list(np.ascontiguousarray(wave.T))), axis=-1)
 
 
 def _write(target, waiting, rate, channels, written, gain):
