@@ -56,8 +56,8 @@ def arguments(argv):
     enhancer.add_argument("--crop", type=cli.from_zero, default=3.0, metavar="SECONDS",
                           help="train on random pieces of this length, another each epoch; 0 for whole utterances")
     enhancer.add_argument("--jit", default="auto", choices=["auto", "on", "off"],
-                          help="compile the loops of LSTMs on a CPU: a quarter to a third less time an update, some seconds for each length "
-                               "of a batch; auto: with --crop, from 1,000 updates on")
+                          help="compile the loops of LSTMs on a CPU: a fifth to a quarter less time an update, some seconds for each "
+                               "length of a batch; auto: with --crop, from 1,000 updates on")
     enhancer.add_argument("--augment", nargs="?", const={}, type=cli.json_object, metavar="JSON",
                           help="draw mixtures anew each time: noise, SNR from -10 to 20 dB, speed, level, colour; with settings to change "
                                f"as JSON: {', '.join(field.name for field in dataclasses.fields(Augmentation))}")
@@ -96,8 +96,8 @@ def arguments(argv):
                          help="what Quality-Net sees of enhanced speech: mask, the masked magnitude (equation 1; the default), or wave, "
                               "the magnitude of the resynthesised wave; with --start, what that one sees")
     quality.add_argument("--precision", default="float32", choices=["float32", "bfloat16"],
-                         help="of the convolutions; bfloat16 pays on a GPU and on a processor with AMX, and is slower on others: the start says "
-                              "what it comes to here")
+                         help="of the convolutions; bfloat16 pays on a GPU and on a processor with AMX, and is slower on others: the start "
+                              "says what it comes to here")
     cli.add_trust_argument(quality)
     cli.add_workers_argument(quality)
     return cli.parse(parser, commands.choices, argv)

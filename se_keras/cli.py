@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import errno
 import itertools
 import json
 import logging
@@ -206,6 +207,10 @@ def _unforeseen(error):
     if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
         print(f"error: too little memory ({(str(error).strip().splitlines() or ['it is used up'])[0][:200]}); a smaller --batch, a shorter "
               "--crop or a smaller model or STFT takes less", file=sys.stderr)
+        return 2
+    if isinstance(error, OSError) and error.errno == errno.EIO:
+        print(f"error: {f'{error.filename}: ' if error.filename else ''}a disk, or the way to it, fails ({error.strerror}); what was whole "
+              "before is whole, and the same command goes on once it can be read", file=sys.stderr)
         return 2
     if isinstance(error, OSError) and error.filename is not None:  # a path that cannot be: too long, a file where a folder should be
         print(f"error: {error.filename}: {error.strerror or error}; name another path", file=sys.stderr)

@@ -66,7 +66,7 @@ class Lstm(keras.layers.LSTM):
 def compile_loops(network):
     """Have XLA compile the loops of a network's LSTMs in training, where they are written out (TensorFlow on a CPU).
 
-    An update of the letter's enhancer takes a quarter to a third less time then (docs/benchmarks.md). Each shape of a batch is compiled by
+    An update of the letter's enhancer takes a fifth to a quarter less time then (docs/benchmarks.md). Each shape of a batch is compiled by
     itself, which takes seconds: this is for pieces of one length. The results are equal to rounding.
 
     Args:

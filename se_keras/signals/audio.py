@@ -13,7 +13,7 @@ import soundfile as sf
 
 from se_keras import files
 from se_keras.errors import UserError
-from se_keras.signals import ogg, shards
+from se_keras.signals import mp3, ogg, shards
 
 SAMPLE_RATE = 16_000  # Hz; every network and metric of the project works at this rate
 _PLACEHOLDER = 0x7FFFFF00  # bytes; a data chunk that claims as many was written by a tool that streams, and cannot know its length
@@ -79,33 +79,23 @@ def info(path):
 
 
 def declared_frames(file, path):
-    """Frames that the header promises; for WAV, NIST SPHERE and a damaged mp3, libsndfile's own count is what is still there."""
+    """Frames that the header promises; for WAV and NIST SPHERE, libsndfile's own count is what a cut file still holds.
+
+    Of an MP3 that lost its count, more frames may be there than libsndfile would decode (`mp3.samples`).
+    """
     if file.frames > 1 << 62:  # libsndfile can neither count nor seek in it
         raise UserError(f"{path}: does not say its length (a flac written to a pipe); write it again, to a file")
     if file.format == "MP3":
-        promised = _mp3_frames(path)
-        return promised if promised > file.frames + _MP3_EDGES else file.frames
+        there = mp3.samples(path)
+        return there if there > file.frames + _MP3_EDGES else file.frames
     if file.format == "NIST":
         with shards.open_bytes(path) as raw:
             found = re.search(rb"sample_count -i (\d+)", raw.read(1024))
         return int(found[1]) if found else file.frames
     found = re.search(r"^data : (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)
     if found and int(found[2]) < int(found[1]) < _PLACEHOLDER:
-        return int(found[1]) * file.frames // max(int(found[2]), 1)
+        return -(-int(found[1]) * file.frames // max(int(found[2]), 1))  # rounded up: a cut inside a sample is one too
     return file.frames
-
-
-def _mp3_frames(path):
-    """Samples that the Xing header in the first frame of an mp3 promises; 0 where it has none."""
-    with shards.open_bytes(path) as raw:
-        start = raw.read(10)
-        tags = int.from_bytes(bytes(start[6:10])) if start[:3] == b"ID3" else 0  # four bytes of seven bits each (ID3v2, section 3.1)
-        raw.seek(10 + sum((tags >> 8 * n & 0x7F) << 7 * n for n in range(4)) if start[:3] == b"ID3" else 0)
-        frame = raw.read(1024)
-    found = re.search(rb"\xff([\xe0-\xff]).{2,60}?(?:Xing|Info)\0\0\0(.)(.{4})", frame, re.DOTALL)
-    if not found or not found[2][0] & 1:  # the flag that a count of frames follows
-        return 0
-    return int.from_bytes(found[3]) * (1152 if found[1][0] & 8 else 576)  # MPEG 1; 2 and 2.5
 
 
 def doubt(path):

@@ -98,11 +98,18 @@ def open_run(folder, config):
     logger.setLevel(logging.INFO)
     logger.propagate = False
     if not logger.handlers:
-        handler = logging.FileHandler(folder / "run.log")
+        handler = _LogFile(folder / "run.log")
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         logger.addHandler(handler)
     logger.info("command: %s", described["command"])
     return logger
+
+
+class _LogFile(logging.FileHandler):
+    """A log that cannot be written is an error like any other; logging itself would print a stack trace, and go on."""
+
+    def handleError(self, record):
+        raise  # noqa: PLE0704  called where the error is caught
 
 
 _locks = {}  # {folder: its open lock file}; the operating system lets go of it with the process, however that ends

@@ -70,7 +70,7 @@ def history(place):
 def weights(place):
     """Arrays of a run's weights; best and last, as far as they are there."""
     found = {}
-    for path in (place.folder / "out").glob("*.weights.h5"):
+    for path in (place.folder / "out").glob("[!.]*.weights.h5"):
         with h5py.File(path, "r") as file:
             file.visititems(lambda name, node, path=path: found.update({f"{path.name}: {name}": node[...]})
                             if isinstance(node, h5py.Dataset) else None)

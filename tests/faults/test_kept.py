@@ -186,6 +186,29 @@ def test_too_little_memory_is_said(capsys):
     assert end.value.code == 2 and "error: too little memory (Unable to allocate" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("path", "said"), [(("a.wav",), "error: a.wav: a disk, or the way to it, fails (Input/output error)"),
+                                            ((), "error: a disk, or the way to it, fails (Input/output error)")])
+def test_a_disk_that_fails_is_said(path, said, capsys):
+    def main():
+        raise OSError(errno.EIO, os.strerror(errno.EIO), *path)
+
+    with pytest.raises(SystemExit) as end:
+        cli.run(main)
+    assert end.value.code == 2 and capsys.readouterr().err.startswith(said)
+
+
+def test_a_log_that_cannot_be_written_ends_a_run_without_a_trace(tmp_path, capsys, monkeypatch):
+    logger = runs.open_run(tmp_path / "run", {"network": "dnn", "arguments": {}, "stft": {}, "training": {}})
+
+    def full(text):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(logger.handlers[0].stream, "write", full, raising=False)
+    with pytest.raises(OSError, match="No space left"):
+        logger.info("a line")
+    assert not capsys.readouterr().err
+
+
 def test_what_nobody_thought_of_is_two_lines_and_a_file(capsys):
     def main():
         raise ZeroDivisionError("of all things")

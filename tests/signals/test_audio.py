@@ -10,7 +10,7 @@ import soundfile as sf
 from conftest import speech_like
 
 from se_keras.errors import UserError
-from se_keras.signals import audio
+from se_keras.signals import audio, mp3
 
 
 @pytest.fixture
@@ -126,14 +126,37 @@ def test_an_ogg_file_with_a_damaged_page_is_refused(tmp_path, name, options, how
     assert re.search("its page . is damaged|pages are missing", audio.doubt(tmp_path / name))
 
 
-def test_an_mp3_whose_length_was_lost_is_told(tmp_path):
-    """The header in its first frame says how many follow; a decoder that cannot read it guesses, here by half too few."""
+@pytest.mark.parametrize("how", ["its count", "its first frame", "bytes cut out of it"])
+def test_an_mp3_that_lost_the_count_in_its_first_frame_is_told(tmp_path, how):
+    """The decoder guesses then, and stops half-way; the frames are there, and can be counted."""
     sf.write(tmp_path / "a.mp3", speech_like(6.0), 16_000)
     assert len(audio.read(tmp_path / "a.mp3")) == 6 * 16_000
     data = (tmp_path / "a.mp3").read_bytes()
-    (tmp_path / "a.mp3").write_bytes(data[:274] + data[431:])
-    with pytest.raises(UserError, match=r"truncated, \d+ of 97\d\d\d samples"):
+    count = data.index(b"Xing") + 8  # of four bytes, after the flags
+    spoilt = {"its count": data[:count + 2] + bytes([0, 60]) + data[count + 4:], "its first frame": data[:7] + bytes(40) + data[47:],
+              "bytes cut out of it": data[:274] + data[431:]}
+    (tmp_path / "a.mp3").write_bytes(spoilt[how])
+    with pytest.raises(UserError, match=r"truncated, \d+ of 9[67]\d\d\d samples"):
         audio.read(tmp_path / "a.mp3")
+
+
+@pytest.mark.parametrize(("hz", "frame"), [(8000, 576), (16_000, 576), (44_100, 1152), (48_000, 1152)])
+def test_frames_of_an_mp3_are_counted(tmp_path, hz, frame):
+    sf.write(tmp_path / "a.mp3", speech_like(3.0, sample_rate=hz), hz)
+    found, data = mp3.samples(tmp_path / "a.mp3"), (tmp_path / "a.mp3").read_bytes()
+    assert found % frame == 0 and 0 <= found - 3 * hz < 6 * frame  # of the encoder's delay, of filling up, of the count
+    tag = b"ID3\4\0\0" + bytes([0, 0, 2, 5]) + b"\xff\xf3\x48" * 87  # 261 bytes that look like headers
+    (tmp_path / "a.mp3").write_bytes(tag + data + b"TAG" + bytes(125))
+    assert mp3.samples(tmp_path / "a.mp3") == found
+    (tmp_path / "a.mp3").write_bytes(bytes(1000))
+    assert mp3.samples(tmp_path / "a.mp3") == 0
+
+
+def test_a_wav_cut_inside_a_sample_is_told(tmp_path):
+    sf.write(tmp_path / "a.wav", np.zeros(1000, np.float32), 16_000)
+    (tmp_path / "a.wav").write_bytes((tmp_path / "a.wav").read_bytes()[:-1])
+    with pytest.raises(UserError, match="truncated, 999 of 1000 samples"):
+        audio.read(tmp_path / "a.wav")
 
 
 def test_a_streamed_flac_without_a_length_is_told(tmp_path, wave):
