@@ -26,14 +26,14 @@ test: $(VENV)/installed-tests
 test-extras: $(VENV)/installed-tests
 	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(EXTRAS) $(ARGS)
 
-# The part that continuous integration runs with KERAS_BACKEND=jax: devices and hosts, networks that train, losses. The rest takes
-# many minutes, since JAX compiles each shape: make test-jax JAX_TESTS="tests/models tests/losses tests/hearing"
+# The part that continuous integration runs with KERAS_BACKEND=jax: every network, devices and hosts, losses. The rest takes many
+# minutes, since JAX compiles each shape: make test-jax JAX_TESTS="tests/models tests/losses tests/hearing"
 # JAX lies in a folder of its own: the suite on TensorFlow stays without it.
 NORMALISED := tests/models/test_spectral_normalization.py
-JAX_TESTS := tests/training/test_devices.py $(NORMALISED)::test_power_iteration_matches_the_golden_values \
+JAX_TESTS := tests/models/test_every_backend.py tests/training/test_devices.py \
+	$(NORMALISED)::test_power_iteration_matches_the_golden_values \
 	$(NORMALISED)::test_ten_updates_are_those_of_a_plain_network_normalised_by_hand \
 	$(NORMALISED)::test_on_jax_a_model_that_would_lose_its_kernels_says_so $(NORMALISED)::test_frozen_stays_frozen_through_fit \
-	tests/models/test_ears.py::test_it_learns_what_the_formula_lacks tests/models/test_lstm.py::test_it_is_a_magnitude_mask_and_learns \
 	tests/losses/test_compressed.py tests/losses/test_waves.py
 
 test-jax: $(VENV)/installed-jax

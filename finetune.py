@@ -110,7 +110,7 @@ def tune(args, objective, train_rows, valid_rows):
         objective: `losses.Objective`.
         train_rows, valid_rows: manifest rows.
     """
-    devices.start(args)
+    devices.start(args, finetuning.named_weights(args, objective))
     from se_keras.judges import diet, honesty
     from se_keras.mixtures.augment import Augmentation
     from se_keras.mixtures.feed import Feed

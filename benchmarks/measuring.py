@@ -13,7 +13,7 @@ from tabulate import tabulate
 
 ROOT = Path(__file__).resolve().parent.parent
 COLUMNS = ("what", "unit", "ours", "peer", "ratio", "stock Keras", "aim", "remark")
-SHOWN = ("what", "unit", "ours", "before", "peer", "ratio", "ratio before", "stock Keras", "aim", "remark")  # of a run: former figures beside
+SHOWN = ("what", "unit", "ours", "before", "peer", "ratio", "ratio before", "stock Keras", "aim", "remark")  # with former figures
 
 
 def spawn(module, cores, **arguments):

@@ -81,7 +81,8 @@ def _title(case):
 
 def child(network, batch, duration_s, precision, jit, aim, rounds, turn_s):
     """In a process of its own: every contender warmed up, then the turns, as records of `measuring.alternate`."""
-    builders = quality_net_steps(batch, duration_s, precision) if network == "quality_net" else blstm_steps(batch, duration_s, precision, jit)
+    kept = (batch, duration_s, precision)
+    builders = quality_net_steps(*kept) if network == "quality_net" else blstm_steps(*kept, jit)
     turns = {}
     for name, build in builders.items():
         yield {"warms": name}

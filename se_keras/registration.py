@@ -28,11 +28,17 @@ class _AfterKeras(importlib.abc.MetaPathFinder):
             run(module)
             if self in sys.meta_path:
                 sys.meta_path.remove(self)
-            if not any(name.startswith("se_keras.models.") for name in sys.modules):  # else it was one of them that asked, half imported
+            if not _half_imported():
                 register()
 
         spec.loader.exec_module = run_and_register
         return spec
+
+
+def _half_imported():
+    """Whether a module of this package is being imported, and asked for Keras: what imports it in turn would find half of it."""
+    return any(getattr(module.__spec__, "_initializing", False) for name, module in list(sys.modules.items())
+               if name.startswith("se_keras.") and getattr(module, "__spec__", None) is not None)
 
 
 def register():

@@ -29,6 +29,14 @@ import keras
     assert done.stdout.split("\n") == ["keras runs", "registered", ""], done.stderr
 
 
+def test_a_module_that_asks_for_keras_first_is_imported_whole(tmp_path):
+    """Layers that import it in turn would find half of it; they are registered as they are imported."""
+    (tmp_path / "keras.py").write_text("ops = None\n")
+    done = subprocess.run([sys.executable, "-c", "import se_keras.hearing.model as model; print(model.BANDS)"], text=True,
+                          capture_output=True, env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"})
+    assert done.stdout == "('nb', 'wb')\n", done.stderr
+
+
 def test_every_module_of_models_is_imported():
     registration.register()
     registered = {name.removeprefix("se_keras>") for name in keras.saving.get_custom_objects() if name.startswith("se_keras>")}

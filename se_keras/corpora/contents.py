@@ -8,6 +8,7 @@ import json
 from se_keras.errors import UserError
 from se_keras.mixtures import manifest
 from se_keras.mixtures.manifest import SPLITS, Utterance
+from se_keras.mixtures.rows import PATHS
 from se_keras.signals import audio
 
 
@@ -53,7 +54,7 @@ class Fingerprint:
         """The rows of a split again, one after the other. Splits come in the order of `SPLITS`."""
         for row in rows:
             record = {name: getattr(row, name) for name in _FIELDS}
-            for name in ("clean", "noise", "noisy"):
+            for name in PATHS:
                 record[name] = record[name] and self._hash_of(record[name])
             self._digest.update(json.dumps([split, record]).encode())
             yield row

@@ -111,7 +111,7 @@ def files_of(tar, field, way):
     """(path, group) of each audio file in a shard. Files of one KEY, the name up to the first dot after the last slash, are one utterance.
 
     Raises:
-        UserError: a KEY with several audio files, one whose group nothing tells; no audio at all.
+        UserError: a KEY with several audio files, or with a dot; one whose group nothing tells; no audio at all.
     """
     keys = {}
     for name in shards.members(tar):
@@ -126,6 +126,10 @@ def files_of(tar, field, way):
             raise UserError(f"{tar}: {heard[0]} and {heard[1]} share the key {key}; expected one audio file a key: write the shard anew")
         if heard:
             found[Path(tar) / heard[0]] = _group(tar, key, members, field, way)
+    passed = [name for members in keys.values() for suffix, name in members.items()
+              if Path(name).suffix.lower() in protocol.SUFFIXES and suffix not in protocol.SUFFIXES]
+    if passed:
+        raise UserError(f"{tar}: {passed[0]} has a dot in its KEY, which ends at the first one (WebDataset); rename it in the shard")
     if not found:
         raise UserError(f"{tar}: holds no KEY.flac or KEY.wav among its {sum(map(len, keys.values())):,} files; is it a shard of audio?")
     return found.items()
@@ -178,7 +182,7 @@ def divided(found, args, what, of):
     files = found[None]
     kept = sorted({str(of(path, group)) for path, group in files.items()})
     order = protocol.rng_for(args.seed, what, "held out").permutation(len(kept))
-    each = max(1, round(args.held_out * len(kept)))
+    each = min(max(1, round(args.held_out * len(kept))), (len(kept) - 1) // 2)  # one at least is left to train on
     if len(kept) < 3:
         root, groups = (args.speech, "speakers") if what == "speech" else (args.noise, "noise files")
         raise UserError(f"{root}: {len(kept)} {groups} cannot be divided among train, valid and test; expected three or more, or folders "

@@ -29,6 +29,11 @@ _HANDSET = ((0, -200), (50, -40), (100, -20), (125, -12), (160, -6), (200, 0), (
 _HANDSET_GAIN_DB = 12
 
 
+def _tensor(table):
+    """A table as the backend's: PyTorch takes no NumPy array beside a tensor of its own."""
+    return ops.convert_to_tensor(table, "float32")
+
+
 def response_of(band):
     """Power response that a signal goes through before the ear, float32 `(257,)` (step 2).
 
@@ -70,20 +75,21 @@ def bark_power(magnitude, frame_mask, response, window_power=WINDOW_POWER, const
     power = ops.square(magnitude) * valid
     frames = ops.maximum(ops.sum(valid, axis=(1, 2), keepdims=True), 1.0)
     size = CONFIG.n_fft
-    level = ops.sum(power * _LEVEL_BINS, axis=(1, 2), keepdims=True) / (frames * bark.BINS) * (window_power * (size + 2) / size ** 2)
-    return ops.matmul(power / ops.maximum(level, _TINY) * (_LEVEL * response), bark.matrix(constant))
+    level = ops.sum(power * _tensor(_LEVEL_BINS), axis=(1, 2), keepdims=True) / (frames * bark.BINS)
+    level = level * (window_power * (size + 2) / size ** 2)
+    return ops.matmul(power / ops.maximum(level, _TINY) * _tensor(_LEVEL * response), bark.matrix(constant))
 
 
 def audible_power(power, factor=1.0):
     """Sum of the bands that lie above `factor` times the threshold of hearing, `(batch, frames, 1)`."""
-    return ops.sum(ops.where(power > factor * bark.THRESHOLD, power, 0.0), axis=-1, keepdims=True)
+    return ops.sum(ops.where(power > _tensor(factor * bark.THRESHOLD), power, 0.0), axis=-1, keepdims=True)
 
 
 def equalisation(reference, degraded):
     """Gain of each band, `(batch, 1, 49)`, that gives the reference the degraded signal's long-term spectrum, within 20 dB (step 4)."""
     active = audible_power(reference, 100.0) >= _LEVEL
     of_reference, of_degraded = (
-        ops.sum(ops.where(ops.logical_and(active, power > 100 * bark.THRESHOLD), power, 0.0), axis=1, keepdims=True)
+        ops.sum(ops.where(ops.logical_and(active, power > _tensor(100 * bark.THRESHOLD)), power, 0.0), axis=1, keepdims=True)
         for power in (reference, degraded))
     return ops.clip((of_degraded + 1000) / (of_reference + 1000), 0.01, 100.0)
 
@@ -100,9 +106,9 @@ def gain(reference, degraded):
 
 def loudness(power):
     """Zwicker's loudness in sone, 0 below the threshold of hearing (step 6)."""
-    above = ops.maximum(power / bark.THRESHOLD, 1.0)
+    above = ops.maximum(power / _tensor(bark.THRESHOLD), 1.0)
     scale = bark.LOUDNESS_SCALE * np.power(2 * bark.THRESHOLD, bark.EXPONENT)
-    return scale * (ops.power(0.5 + 0.5 * above, bark.EXPONENT) - 1)
+    return _tensor(scale) * (ops.power(0.5 + 0.5 * above, _tensor(bark.EXPONENT)) - 1)
 
 
 def hear(reference, degraded, frame_mask, band="nb", through_equalisation=True):
@@ -140,8 +146,8 @@ def asymmetry(reference, degraded):
 
 def of_frames(heard):
     """Symmetric and asymmetric disturbance of frames, float32 `(batch, frames)` each, 45 at most (step 6)."""
-    symmetric = ops.sqrt(ops.sum(ops.square(heard.symmetric * bark.WIDTH), axis=-1) * float(bark.WIDTH.sum()) + 1e-8)
-    asymmetric = ops.sum(heard.asymmetric * bark.WIDTH, axis=-1)
+    symmetric = ops.sqrt(ops.sum(ops.square(heard.symmetric * _tensor(bark.WIDTH)), axis=-1) * float(bark.WIDTH.sum()) + 1e-8)
+    asymmetric = ops.sum(heard.asymmetric * _tensor(bark.WIDTH), axis=-1)
     weight = ops.power((heard.audible + 1e5) / _LEVEL, 0.04)
     return tuple(ops.minimum(value / weight, 45.0) for value in (symmetric, asymmetric))
 

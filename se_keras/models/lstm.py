@@ -161,7 +161,7 @@ class RunningNormalization(keras.layers.Layer):
         carried = ops.matmul(faded, within[:, :, -1])
         carried = carried + ops.power(decay ** BLOCK, ops.cast(number, "float32"))[:, None] * ops.expand_dims(before, 1)
         fading = (decay ** np.arange(1, BLOCK + 1)).astype(np.float32)[:, None]
-        sums = within + fading * ops.expand_dims(carried, 2)
+        sums = within + ops.convert_to_tensor(fading) * ops.expand_dims(carried, 2)
         return ops.reshape(sums, (ops.shape(x)[0], -1, values))[:, :frames]
 
     def compute_output_shape(self, shape):

@@ -40,8 +40,8 @@ class Bidirectional(keras.layers.Bidirectional):
 
     def _written_out(self, training=False):
         layers = (self.forward_layer, self.backward_layer)
-        return (all(map(_standard, layers)) and not (training and any(map(_drops, layers))) and self.merge_mode == "concat"
-                and _here(self))
+        return (all(map(_standard, layers)) and not self.forward_layer.go_backwards and self.merge_mode == "concat"
+                and not (training and any(map(_drops, layers))) and _here(self))
 
 
 @register

@@ -33,7 +33,7 @@ def train_enhancer(args, train_rows, valid_rows):
     named = [*objective.judges, *([args.quality_net] if args.quality_net else [])]
     pretrained.check_judges(named)
     weights = {name: pretrained.sha256(name) for name in named}
-    devices.start(args)
+    devices.start(args, weights)
     from se_keras.enhancers.base import Noisy
     from se_keras.mixtures.feed import Feed
     from se_keras.models import recurrent
@@ -71,7 +71,7 @@ def train_enhancer(args, train_rows, valid_rows):
 
         history = loop.train(model, feed, training_objective.objective_batch, plan, args.out, logger, validate, enhancer.network,
                              f"{args.model} {args.loss}", terms=objective.weights, examples=examples.Examples(scored, enhancer))
-        best = max((row["pesq_raw"] for row in history if row["best"]), default=None)
+        best = next((row["pesq_raw"] for row in reversed(history) if row["best"]), None)  # of the weights that are kept
         noisy = evaluation.mean_scores(scored, Noisy(), scorer)["pesq_raw"]
     runs.finish(args.out, history, plan.monitor)
     if best is not None and best < noisy:

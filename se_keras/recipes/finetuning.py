@@ -52,10 +52,14 @@ def load_judge(args):
     return QualityPredictor(models.build("quality_net", **arguments), config, args.input, target), arguments
 
 
+def named_weights(args, objective):
+    """{name: sha256} of the models that the flags name."""
+    return {name: pretrained.sha256(name) for name in (args.enhancer, args.quality_net, *objective.judges) if name != "new"}
+
+
 def describe(args, enhancer, card, target, objective):
     """The run's config (`runs.open_run`)."""
-    named = (args.enhancer, args.quality_net, *objective.judges)
-    weights = {name: pretrained.sha256(name) for name in named if name != "new"} | target.functions
+    weights = named_weights(args, objective) | target.functions
     return runs.describe(args, card["network"], {**card["arguments"], **args.model_args}, enhancer.config, family=enhancer.family,
                          weights=weights, target=target.to_config())
 

@@ -23,7 +23,8 @@ def train_quality_net(args, train_rows, valid_rows):
     """
     target, config, chosen = check(args)
     intrusive = args.model == "quality_net"
-    devices.start(args)
+    weights = {name: pretrained.sha256(name) for name in [*args.enhancer, *([args.start] if args.start else [])]} | target.functions
+    devices.start(args, weights)
     from se_keras.judges import diet, surrogate
     from se_keras.models.quality_net_2018 import as_quality_net
     from se_keras.report import figures
@@ -40,7 +41,6 @@ def train_quality_net(args, train_rows, valid_rows):
     enhancers = [pretrained.load_system(name) for name in args.enhancer]
     train_rows = evaluation.subset(train_rows, args.rows) if args.rows else train_rows
     valid_rows = evaluation.subset(valid_rows, args.validation_rows)
-    weights = {name: pretrained.sha256(name) for name in [*args.enhancer, *([args.start] if args.start else [])]} | target.functions
 
     def described(arguments):
         return runs.describe(args, args.model, arguments, config, representation=args.input, target=target.to_config(), weights=weights)

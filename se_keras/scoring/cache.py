@@ -13,6 +13,11 @@ from pathlib import Path
 
 from se_keras.errors import UserError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
@@ -48,13 +53,17 @@ class Cache:
 
     def _open(self):
         self._database = sqlite3.connect(self.path, timeout=60, isolation_level=None, check_same_thread=False)
-        self._write_ahead()
-        self._database.execute("PRAGMA synchronous=NORMAL")
+        self._database.text_factory = lambda text: text.decode(errors="replace")  # of changed bytes: their checksum tells
         (said, *_), *_ = self._database.execute("PRAGMA quick_check(1)")  # reads the whole file: 0.1 s for 15,000 mixtures
         if said != "ok":
             damage = sqlite3.DatabaseError(said.replace("\n", " "))
             damage.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
             raise damage
+        tables = [name for name, in self._database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        if tables and "scores" not in tables:
+            raise UserError(f"{self.path}: is no score cache (it holds the tables {', '.join(tables)}); name another folder")
+        self._write_ahead()
+        self._database.execute("PRAGMA synchronous=NORMAL")
         self._database.execute("CREATE TABLE IF NOT EXISTS scores (key TEXT, stamp TEXT, value REAL, reason TEXT, checksum INTEGER, "
                                "PRIMARY KEY (key, stamp)) WITHOUT ROWID")
         columns = [name for _, name, *_ in self._database.execute("PRAGMA table_info(scores)")]
@@ -77,19 +86,22 @@ class Cache:
 
     def _move_aside(self, found, error):
         """The file, and what SQLite keeps beside it, under other names; nothing if another process has just done it."""
-        if not self.path.exists() or self.path.stat().st_ino != found:
-            return
-        aside = self.path.with_name(f"{self.path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}")
-        for suffix in ("-wal", "-shm", ""):
-            with contextlib.suppress(FileNotFoundError):
-                os.replace(f"{self.path}{suffix}", f"{aside}{suffix}")
+        with open(self.path.with_name(f".{self.path.name}.lock"), "w") as lock:
+            if fcntl is not None:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            if not self.path.exists() or self.path.stat().st_ino != found:
+                return
+            aside = self.path.with_name(f"{self.path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}")
+            for suffix in ("-wal", "-shm", ""):
+                with contextlib.suppress(FileNotFoundError):
+                    os.replace(f"{self.path}{suffix}", f"{aside}{suffix}")
         print(f"{self.path}: is damaged ({error}); moved to {aside.name}, and its scores are measured again", file=sys.stderr)
 
     def get(self, keys, stamps):
         """{key: {stamp: (value, reason)}} of what is known of many keys, in one query.
 
         Raises:
-            UserError: the file is damaged.
+            UserError: the file was damaged meanwhile, or can no longer be read.
         """
         found = collections.defaultdict(dict)
         try:
@@ -97,9 +109,9 @@ class Cache:
                 rows = self._database.execute(
                     "SELECT key, stamp, value, reason, checksum FROM scores WHERE key IN (SELECT value FROM json_each(?)) "
                     "AND stamp IN (SELECT value FROM json_each(?))", (json.dumps(list(keys)), json.dumps(list(stamps)))).fetchall()
-        except sqlite3.DatabaseError as error:
-            raise UserError(f"{self.path}: is damaged ({error}); run the same command again, which moves it aside and measures its "
-                            "scores again") from None
+        except sqlite3.Error as error:
+            said = f"is damaged ({error}); run the same command again, which moves it aside and measures its scores again"
+            raise UserError(f"{self.path}: {said if _is_damaged(error) else f'cannot be read ({error}); run the same command again'}") from None
         for *row, checksum in rows:
             key, stamp, value, reason = row
             if checksum is None or checksum == _checksum(*row):

@@ -415,8 +415,9 @@ def _connect(address):
     try:
         with socket.create_connection((host.strip("[]"), port), CONNECT_S) as connection:
             first = _first(connection)
-    except OSError as error:
-        raise UserError(f"{address}: nobody answers ({error.strerror or error}); is the scheduler up? start one there with: dask scheduler "
+    except (OSError, UnicodeError) as error:  # UnicodeError: a name that cannot be
+        said = getattr(error, "strerror", None) or error
+        raise UserError(f"{address}: nobody answers ({said}); is the scheduler up? start one there with: dask scheduler "
                         f"--port {port}") from None
     if not 0 < int.from_bytes(first, "little") < 1 << 24:  # the length of a scheduler's greeting; a `Client` would wait for it for ever
         raise UserError(f"{address}: what answers there is no Dask scheduler, or one that speaks TLS")

@@ -2,6 +2,7 @@
 
 import collections
 import functools
+import hashlib
 import threading
 import time
 from pathlib import Path
@@ -68,6 +69,8 @@ def _locate(hashes, sent):
             continue
         kept = _folder() / f"{wanted}{Path(path).suffix}"
         if wanted in sent and not kept.is_file():
+            if hashlib.sha256(sent[wanted]).hexdigest() != wanted:
+                raise UserError(f"{path}: was changed while it was being scored; run the same command again")
             with whole.replacing(kept) as temporary:
                 temporary.write_bytes(sent[wanted])
         if kept.is_file():

@@ -23,6 +23,7 @@ import numpy as np
 
 from se_keras import metrics
 from se_keras.errors import UserError
+from se_keras.mixtures.rows import PATHS
 from se_keras.scoring import cluster
 from se_keras.scoring.cache import Cache
 from se_keras.scoring.pool import Lost, Pool
@@ -30,7 +31,6 @@ from se_keras.signals import audio, mixing
 
 NOISY = "noisy"  # the fingerprint of the system that changes nothing: its output is the mixture
 CLEAN = "clean"  # of the one that knows the answer
-_PATHS = ("clean", "noise", "noisy")  # of a row
 RECIPE_VERSION = 1  # to be raised when `mixing.pair` makes other samples of the same row
 
 
@@ -71,12 +71,12 @@ def wave_job(row, degraded, recipe=None):
 
 
 def _files(row):
-    return tuple(path for path in (getattr(row, name) for name in _PATHS) if path is not None)
+    return tuple(path for path in (getattr(row, name) for name in PATHS) if path is not None)
 
 
 def _pair(row, at):
     """`mixing.pair` of a row, of whose files some may lie elsewhere, {path: where}."""
-    return mixing.pair(replace(row, **{name: at.get(getattr(row, name), getattr(row, name)) for name in _PATHS}) if at else row)
+    return mixing.pair(replace(row, **{name: at.get(getattr(row, name), getattr(row, name)) for name in PATHS}) if at else row)
 
 
 def _mixture(row, at=None):
@@ -104,7 +104,7 @@ def recipe(row, system):
         UserError: a source file is missing.
     """
     try:
-        files = [path and audio.file_hash(path) for path in (row.clean, row.noise, row.noisy)]
+        files = [path and audio.file_hash(path) for path in (getattr(row, name) for name in PATHS)]
     except OSError as error:
         raise UserError(f"{row.id}: {error.filename} cannot be read ({error.strerror}); was the corpus moved?") from None
     what = [RECIPE_VERSION, *files, row.samples, row.offset, row.gain, row.start, row.used_samples, system]

@@ -47,7 +47,7 @@ def read_any_rate(path, channel=None):
             declared, rate = declared_frames(file, path), file.samplerate
             wave = file.read(dtype="float32", always_2d=True)
             fault = ogg.fault(path) if file.format == "OGG" else ""
-    except (sf.LibsndfileError, RuntimeError) as error:
+    except (sf.LibsndfileError, RuntimeError, TypeError) as error:  # TypeError: raw samples, of whose rate nothing is known
         raise UserError(f"{path}: not a readable audio file ({error})") from None
     if fault:
         raise UserError(f"{path}: {fault}; fetch or export it again")
@@ -136,17 +136,13 @@ def write(path, wave, sample_rate=SAMPLE_RATE, subtype="PCM_16"):
     Raises:
         UserError: libsndfile cannot write it.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.partial{path.suffix}")  # what a kill leaves is overwritten by the next
-    try:
-        sf.write(files.checked_name(temporary), wave, sample_rate, subtype=subtype)
-        os.replace(temporary, path)
-    except sf.LibsndfileError as error:  # of a full disk it says "System error"
-        free_mb = shutil.disk_usage(path.parent).free / 1e6
-        raise UserError(f"{path}: cannot be written ({error} {free_mb:.1f} MB are free); free some space or name another place") from None
-    finally:
-        temporary.unlink(missing_ok=True)
+    with files.replacing(path) as temporary:
+        try:
+            sf.write(files.checked_name(temporary), wave, sample_rate, subtype=subtype)
+        except sf.LibsndfileError as error:  # of a full disk it says "System error"
+            free_mb = shutil.disk_usage(temporary.parent).free / 1e6
+            raise UserError(f"{path}: cannot be written ({error} {free_mb:.1f} MB are free); see whether its folder can be written, and has "
+                            "room") from None
 
 
 def file_hash(path):

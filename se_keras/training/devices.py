@@ -70,13 +70,14 @@ def _check_divides(batch, parts, what):
         raise UserError(f"--batch {batch} does not divide among {what}; take a multiple of {parts}")
 
 
-def start(args):
+def start(args, weights=None):
     """Load Keras (`backend.load`), on the devices and with the hosts that the flags name; before any network is built.
 
     On a host other than 0, `args.out` becomes a temporary copy of host 0's run folder.
 
     Args:
         args: with the flags of `add_arguments`, `batch` and `out`.
+        weights: {name: sha256} of the models that it names: all hosts must have the same.
 
     Raises:
         UserError: fewer devices than asked for, a batch that does not divide among them, a port that is taken, a coordinator that does
@@ -95,7 +96,7 @@ def start(args):
     sharing.now.devices = len(chosen)
     keras.distribution.set_distribution(_distribution(chosen))
     if args.hosts is not None:
-        hosts.agree(args)
+        hosts.agree(args, weights)
         hosts.copy_run(args)
     print(f"{sharing.now.devices} devices ({', '.join(sorted({device.device_kind for device in chosen}))})"
           + (f" of {sharing.now.hosts} hosts, of which this is {sharing.now.host}" if sharing.now.hosts > 1 else "") + " share each batch")
@@ -107,7 +108,12 @@ def start(args):
 def _chosen(jax, args):
     """The devices that take part: `--devices` of each host."""
     local = jax.local_devices()
+    counts = [sum(device.process_index == host for device in jax.devices()) for host in range(sharing.now.hosts)]
+    if args.devices in (None, "all") and len(set(counts)) > 1:
+        raise UserError(f"the hosts have {', '.join(map(str, counts))} devices; name the number that each gives: --devices {min(counts)}")
     wanted = len(local) if args.devices in (None, "all") else args.devices
+    if wanted > min(counts) < len(local):
+        raise UserError(f"--devices {wanted}: another host has {min(counts)}; lower it")
     if wanted > len(local):
         raise UserError(f"--devices {wanted}: there {'is' if len(local) == 1 else 'are'} {len(local)} ({local[0].platform}) here; lower "
                         "it, or say all")

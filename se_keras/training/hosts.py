@@ -84,7 +84,7 @@ def together(args):
 def _is_loss(error):
     """Whether an exception of JAX's means that another host is gone: it has no type of its own."""
     return (isinstance(error, (ValueError, RuntimeError)) and not isinstance(error, UserError)
-            and re.search(r"Gloo|NCCL|^(UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED|CANCELLED|INTERNAL):", str(error)) is not None)
+            and re.search(r"Gloo|NCCL|[Cc]oordination|^(UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED):", str(error)) is not None)
 
 
 def _leave(code):
@@ -160,6 +160,8 @@ def _reach(host, port, name, wait_s=None):
         try:
             socket.create_connection((host, port), timeout=5).close()
             return
+        except UnicodeError as error:
+            raise UserError(f"--coordinator {name}: {host} is no name of a host ({error})") from None
         except OSError as error:
             if time.monotonic() > until:
                 raise UserError(f"--coordinator {name} does not answer ({error.strerror or error}), waited for {wait_s:g} s; start host 0, "
@@ -167,7 +169,7 @@ def _reach(host, port, name, wait_s=None):
         time.sleep(0.2)
 
 
-def agree(args):
+def agree(args, weights):
     """See that all hosts were given the same.
 
     Raises:
@@ -179,12 +181,14 @@ def agree(args):
     for path in sorted(Path(args.data).glob("*.*")):
         if path.name.split(".")[0] in ("train", "valid"):  # the manifests, whatever their format
             digests[1].update(path.name.encode() + path.read_bytes())
+    digests.append(hashlib.sha256(json.dumps(weights, sort_keys=True).encode()))
     digests = [digest.hexdigest() for digest in digests]
     same = [digest == other for digest, other in zip(digests, json.loads(sharing.from_first_host(json.dumps(digests))), strict=True)]
     if not sharing.all_of(all(same)):
-        what = "was given other flags than host 0" if not same[0] else f"has other rows in {args.data} than host 0"
+        what = ("was given other flags than host 0" if not same[0] else f"has other rows in {args.data} than host 0" if not same[1] else
+                f"has other weights than host 0 under the names {', '.join(weights)}")
         raise UserError(f"host {sharing.now.host} {what}; give all hosts the same" if not all(same) else
-                        "another host was given other flags or other data than this one; give all hosts the same")
+                        "another host was given other flags, data or weights than this one; give all hosts the same")
 
 
 def copy_run(args):

@@ -135,6 +135,8 @@ def damaged(root, what):
             file.addfile(member, io.BytesIO())
     elif what == "two of a key":
         write_tar(tar, good | {"train/u.flac": b"x"})
+    elif what == "a dot in a key":
+        write_tar(tar, good | {"train/dr.x_01.wav": wav(2)})
     elif what == "no audio":
         write_tar(tar, {"train/u.txt": b"x"})
     elif what == "no speaker":
@@ -160,6 +162,7 @@ WRONG = {
     "link": "'train/v.wav' is a link; expected plain files", "device": "'train/v.wav' is a device",
     "twice": "'train/u.wav' stands there twice",
     "two of a key": "u.wav and train/u.flac share the key train/u", "no audio": "holds no KEY.flac or KEY.wav among its 1 files",
+    "a dot in a key": "train/dr.x_01.wav has a dot in its KEY, which ends at the first one",
     "no speaker": '0.tar/u: nothing says its speaker; expected "speaker" in u.json', "bad json": "u.json: no JSON object",
     "json elsewhere": "speaker is '../../x'; expected a name without /", "bad audio": "0.tar/train/u.wav: not a readable audio file",
     "one speaker twice": "the speaker train is in both train and test",
@@ -171,6 +174,15 @@ def test_what_is_wrong_is_told(tmp_path, what):
     with pytest.raises(UserError, match=WRONG[what]) as caught:
         made("shards", damaged(tmp_path, what), tmp_path / "out")
     assert len(str(caught.value).splitlines()) == 1 and not list(tmp_path.glob("out/*"))
+
+
+@pytest.mark.parametrize(("speakers", "each"), [(3, 1), (4, 1), (5, 2), (10, 4)])
+def test_what_is_held_out_leaves_something_to_train_on(tmp_path, speakers, each):
+    write_tar(tmp_path / "S/a.tar", {f"{speaker}/u.wav": wav(speaker) for speaker in range(speakers)})
+    write_tar(tmp_path / "N/a.tar", {f"hum/{number}.wav": wav(9 + number, of=noise) for number in range(4)})
+    rows = made("shards", tmp_path, tmp_path / "out", "--held-out", "0.4")
+    count = {split: len({row.speaker for row in rows[split]}) for split in rows}
+    assert count == {"train": speakers - 2 * each, "valid": each, "test": each}
 
 
 def test_too_few_speakers_cannot_be_divided(tmp_path):

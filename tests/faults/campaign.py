@@ -11,11 +11,13 @@ everything survived, 0, 0, 0; where it is missed the exit code is 1, and each su
 import argparse
 import collections
 import concurrent.futures
+import concurrent.futures.process
 import dataclasses
 import importlib
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -46,7 +48,7 @@ def arguments(argv=None):
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), metavar="N", help="cases at a time (default: one a core)")
     parser.add_argument("--out", type=Path, metavar="JSON", help="every case and what came of it")
     args = parser.parse_args(argv)
-    if unknown := [each for each in args.only or () if each.split("/")[0] not in KINDS]:
+    if unknown := [each for each in args.only or () if not re.fullmatch(rf"({'|'.join(KINDS)})(/\d+)?", each)]:
         parser.error(f"--only {unknown[0]}: expected {', '.join(KINDS)}, or one case such as kills/17")
     return args
 
@@ -56,7 +58,7 @@ def chosen(args):
     asked = args.only or list(KINDS)
     found = []
     for kind in dict.fromkeys(each.split("/")[0] for each in asked):
-        numbers = {int(each.split("/")[1]) for each in asked if each.startswith(f"{kind}/")}
+        numbers = set() if kind in asked else {int(each.split("/")[1]) for each in asked if each.startswith(f"{kind}/")}
         count = getattr(args, kind, None)
         if numbers and count is not None:
             count = max(count, *(number + 1 for number in numbers))
@@ -102,13 +104,15 @@ def table(results):
 def main(argv=None):
     args = arguments(argv)
     world = args.world or Path(tempfile.mkdtemp(prefix="se_keras-world-"))
-    began, results = time.monotonic(), []
+    began, results, interrupted = time.monotonic(), [], False
     try:
         if not (world / "made.json").is_file():
             print(f"making the small corpus and its runs in {world}", flush=True)
             if (done := run("tests/faults/world.py", [world.resolve()], world.parent / f"{world.name}-log")).code != 0:
                 sys.exit(f"the small corpus cannot be made: {done.said[-2000:]}")
         cases[:] = chosen(args)
+        if not cases:
+            sys.exit(f"--only {' '.join(args.only)}: no such case")
         forking = multiprocessing.get_context("fork")  # cases are functions of all kinds: they are inherited, not sent
         with (concurrent.futures.ProcessPoolExecutor(args.jobs, forking) as pool,
               tqdm(total=len(cases), unit="fault", dynamic_ncols=True, miniters=1, mininterval=0.5) as bar):
@@ -123,7 +127,11 @@ def main(argv=None):
                 pool.shutdown(cancel_futures=True)
                 raise
     except KeyboardInterrupt:
+        interrupted = True
         print("\ninterrupted: the table is of what was tried until here")
+    except concurrent.futures.process.BrokenProcessPool:
+        interrupted = True
+        print("\na process of the campaign was killed, by too little memory perhaps: the table is of what was tried until here")
     finally:
         if args.world is None:
             shutil.rmtree(world, ignore_errors=True)
@@ -144,7 +152,7 @@ def main(argv=None):
         args.out.write_text(json.dumps({"seed": args.seed, "table": counts, "cases": [
             {"kind": case.kind, "number": case.number, "label": case.label, "seconds": round(seconds, 2), **dataclasses.asdict(outcome)}
             for case, outcome, seconds in results]}, indent=1) + "\n", encoding="utf-8")
-    return 1 if missed else 0
+    return 130 if interrupted else 1 if missed else 0
 
 
 if __name__ == "__main__":

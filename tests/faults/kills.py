@@ -6,11 +6,13 @@ import json
 import re
 import shutil
 import sqlite3
+import tempfile
 import threading
 import time
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
 
 import h5py
@@ -63,6 +65,8 @@ def history(place):
     if not path.is_file():
         return {}
     table = pd.read_csv(path).drop(columns="seconds")
+    if table["update"].duplicated().any():
+        return {"doubled updates in the history": table["update"][table["update"].duplicated()].tolist()}
     rows = [{name: value for name, value in row.items() if value == value} for row in table.to_dict("records")]  # later rows add columns
     return {f"update {row['update']} of the history": row for row in rows}
 
@@ -97,6 +101,13 @@ def scores(place):
     path = next((place.folder / "data").rglob("scores.sqlite"), None)
     if path is None:
         return {}
+    with tempfile.TemporaryDirectory() as folder:  # a copy: to open it would mend what the kill has left
+        for each in path.parent.glob("scores.sqlite*"):
+            shutil.copy(each, folder)
+        return _scores_in(Path(folder) / path.name)
+
+
+def _scores_in(path):
     database = sqlite3.connect(path)
     try:
         tables = database.execute("SELECT name FROM sqlite_master WHERE name = 'scores'").fetchall()
@@ -112,7 +123,8 @@ def report(place):
 
 def table_of(folder):
     """Rows of a report's table of scores."""
-    return {f"{row['id']} by {row['system']}": row for row in pd.read_csv(folder / "scores.csv").to_dict("records")}
+    rows = pd.read_csv(folder / "scores.csv").to_dict("records")
+    return {f"{row['id']} by {row['system']}": row for row in rows} | {"rows": len(rows)}
 
 
 def manifests(place):
@@ -297,7 +309,10 @@ def listening(place):
 
     thread = threading.Thread(target=listen)
     thread.start()
-    ready.wait(60)
+    if not ready.wait(60):
+        server.kill()
+        outcome.fails("listen: no answer was acknowledged in a minute")
+        return outcome
     time.sleep(place.draw.uniform(0, 1.5))
     _, errors = server.kill()
     thread.join(60)

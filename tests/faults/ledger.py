@@ -161,6 +161,9 @@ class Command:
         except subprocess.TimeoutExpired:
             self.kill()
             code = None
+        except BaseException:  # Ctrl-C, which these commands, in sessions of their own, do not get
+            self.kill()
+            raise
         texts = []
         for file in (self._out, self._err):
             file.seek(0)

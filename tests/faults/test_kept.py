@@ -261,6 +261,13 @@ def test_a_score_whose_bytes_were_changed_is_not_known(tmp_path):
     assert cache.get(["key", "other"], ["stamp"]) == {"other": {"stamp": (1.25, None)}}
 
 
+def test_a_reason_that_is_no_text_any_more_is_not_known(tmp_path):
+    cache = Cache(tmp_path)
+    cache.put(["key", "other"], {"stamp": (None, "too short")})
+    cache._database.execute("UPDATE scores SET reason = CAST(X'746F6F2073686F72FF' AS TEXT) WHERE key = 'key'")
+    assert cache.get(["key", "other"], ["stamp"]) == {"other": {"stamp": (None, "too short")}}
+
+
 def test_scores_kept_before_rows_had_checksums_are_known(tmp_path):
     with sqlite3.connect(tmp_path / "scores.sqlite") as database:
         database.execute("CREATE TABLE scores (key TEXT, stamp TEXT, value REAL, reason TEXT, PRIMARY KEY (key, stamp)) WITHOUT ROWID")
@@ -350,6 +357,6 @@ def test_preparations_that_cannot_be(arguments, message, tmp_path, capsys):
 
 def test_what_a_kill_leaves_is_overwritten(tmp_path):
     """Temporary names are those of the file to come: no second one grows beside the first."""
-    (tmp_path / ".x.partial.wav").write_bytes(b"half a file")
+    (tmp_path / ".x.wav").write_bytes(b"half a file")
     audio.write(tmp_path / "x.wav", np.zeros(100, np.float32))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x.wav"]

@@ -303,6 +303,11 @@ def test_a_folder_that_cannot_hold_the_cache(tmp_path):
     database.close()
     with pytest.raises(UserError, match="scores.sqlite: is no score cache .*football"):
         Cache(tmp_path)
+    with sqlite3.connect(tmp_path / "scores.sqlite") as database:
+        database.execute("ALTER TABLE scores RENAME TO goals")
+    database.close()
+    with pytest.raises(UserError, match="scores.sqlite: is no score cache .it holds the tables goals"):
+        Cache(tmp_path)
 
 
 def test_a_full_disk_is_said(tmp_path):
