@@ -10,7 +10,7 @@ help:
 	@echo "make test    the test suite"
 	@echo "make test-extras    export to other runtimes, scoring on a Dask cluster: no part of make test, since it takes minutes more"
 	@echo "make test-jax    what runs on Keras on JAX, several devices among it: some minutes; installs JAX into $(VENV)/jax"
-	@echo "make faults  kills, full disks, malformed inputs, hostile files by the hundred: half an hour and more; no part of make test"
+	@echo "make faults  kills, full disks, malformed inputs, hostile files by the hundred: a quarter of an hour; no part of make test"
 	@echo "make bench   speed and memory beside PyTorch and the plain metric packages (installs torch)"
 	@echo "make clean   delete what demo and test have made: data/demo, runs/demo, caches; .venv stays"
 

@@ -20,7 +20,7 @@ from se_keras import cli  # noqa: E402
 from se_keras.backend import available_cores  # noqa: E402
 from se_keras.errors import UserError  # noqa: E402
 
-DESCRIPTION = """Speed and memory, side by side with peers, as a Markdown table: about 20 minutes on a quiet machine.
+DESCRIPTION = """Speed and memory, side by side with peers, as a Markdown table: about 40 minutes on a quiet machine.
 
   python benchmarks/run.py                          everything
   python benchmarks/run.py --only enhancing scores  some of it

@@ -1,6 +1,6 @@
 """Faults by the hundred, seeded: kills, full disks, read errors, rivals, clocks, damaged databases, malformed inputs, hostile files.
 
-    make faults                                              the whole campaign, half an hour and more on two quiet cores
+    make faults                                              the whole campaign, a quarter of an hour on two quiet cores
     python tests/faults/campaign.py --kills 5 --inputs 30    a slice of it
     python tests/faults/campaign.py --only kills inputs/17   kinds, or single cases of them, again
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import speech_like
 
-from se_keras import losses, models, pretrained
+from se_keras import losses, models
 from se_keras.enhancers.base import pad_frames
 from se_keras.enhancers.magnitude_mask import MaskEnhancer
 from se_keras.errors import UserError
@@ -15,6 +15,7 @@ from se_keras.models.layers import OperatorNormalization, SpectralNormalization
 from se_keras.models.quality_net import METRICGAN_PLUS, PYTORCH_QNET
 from se_keras.signals.stft import Stft, magnitude, stft
 from se_keras.training.objective import objective_batch, objective_model, weighted_mean
+from se_keras.weights import load_weights
 
 SMALL = {"blstm": {"bins": 9, "units": 4, "dense_units": 5, "dropout": 0.1, "mask_floor": 0.05},
          "dnn": {"bins": 9, "units": 4, "context": 2, "normalization": "none", "compression": "root"},
@@ -322,7 +323,7 @@ def test_config_weights_file_and_whole_model_file(name, arguments, tmp_path):
     from_config.set_weights(network.get_weights())
     network.save_weights(tmp_path / "x.weights.h5")
     rebuilt = models.build(name, **arguments)
-    pretrained.load_weights(rebuilt, tmp_path / "x.weights.h5")
+    load_weights(rebuilt, tmp_path / "x.weights.h5")
     network.save(tmp_path / "x.keras")
     for copy in (from_config, rebuilt, keras.models.load_model(tmp_path / "x.keras")):
         np.testing.assert_array_equal(copy(x), expected)
