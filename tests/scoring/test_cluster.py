@@ -1,6 +1,7 @@
 """A Dask cluster: the pool's numbers, workers that die, hang, join or are others, files that they lack, what users mistake."""
 
 import argparse
+import hashlib
 import dataclasses
 import functools
 import importlib.metadata
@@ -214,12 +215,23 @@ def test_what_was_sent_is_kept_within_a_bound(tmp_path, monkeypatch):
     monkeypatch.setattr(cluster_worker, "_folder", lambda: tmp_path / "kept")
     monkeypatch.setattr(cluster_worker, "_kept", cluster_worker.collections.OrderedDict())
     monkeypatch.setattr(cluster_worker, "FOLDER_MB", 0.0025)
-    for name in "abc":
-        assert cluster_worker._locate({f"{name}.wav": name}, {}) == ({}, [name])
-        at, lacking = cluster_worker._locate({f"{name}.wav": name}, {name: 1000 * name.encode()})
-        assert Path(at[f"{name}.wav"]).read_bytes() == 1000 * name.encode() and not lacking
-        cluster_worker._locate({"a.wav": "a"}, {})
-    assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == ["a.wav", "c.wav"]  # b was used longest ago
+    contents = {name: 1000 * name.encode() for name in "abc"}
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    for name, content in contents.items():
+        assert cluster_worker._locate({f"{name}.wav": hashes[name]}, {}) == ({}, [hashes[name]])
+        at, lacking = cluster_worker._locate({f"{name}.wav": hashes[name]}, {hashes[name]: content})
+        assert Path(at[f"{name}.wav"]).read_bytes() == content and not lacking
+        cluster_worker._locate({"a.wav": hashes["a"]}, {})
+    kept = {path.stem for path in (tmp_path / "kept").iterdir()}
+    assert kept == {hashes["a"], hashes["c"]}  # b was used longest ago
+
+
+def test_a_file_that_changed_on_its_way_is_not_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster_worker, "_folder", lambda: tmp_path / "kept")
+    wanted = hashlib.sha256(b"before").hexdigest()
+    with pytest.raises(UserError, match="x.wav: was changed while it was being scored"):
+        cluster_worker._locate({"x.wav": wanted}, {wanted: b"after"})
+    assert not (tmp_path / "kept").exists()
 
 
 def test_a_file_that_changed_is_read_again(tmp_path):
