@@ -96,7 +96,7 @@ def start(args, weights=None):
     sharing.now.devices = len(chosen)
     keras.distribution.set_distribution(_distribution(chosen))
     if args.hosts is not None:
-        hosts.agree(args, weights)
+        hosts.agree(args, weights or {})
         hosts.copy_run(args)
     print(f"{sharing.now.devices} devices ({', '.join(sorted({device.device_kind for device in chosen}))})"
           + (f" of {sharing.now.hosts} hosts, of which this is {sharing.now.host}" if sharing.now.hosts > 1 else "") + " share each batch")

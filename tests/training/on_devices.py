@@ -37,6 +37,7 @@ def arguments():
     parser.add_argument("--first", action="store_true", help="the first training alone")
     parser.add_argument("--die-after", type=int, help="the update of the first training after which host --dies is killed")
     parser.add_argument("--dies", type=int)
+    parser.add_argument("--weights", help="what stands for the checksum of some")
     devices.add_arguments(parser)
     args = parser.parse_args()
     devices.check(args)
@@ -46,7 +47,8 @@ def arguments():
 def main():
     args = arguments()
     with hosts.together(args):
-        devices.start(args)
+        weights, args.weights = {"runs/mse": args.weights}, None  # no flag: it would differ as one
+        devices.start(args, weights)
         learn(args)
 
 

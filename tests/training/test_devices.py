@@ -195,6 +195,15 @@ def test_what_a_machine_cannot_give(data, tmp_path):
 
 
 @needs_jax
+def test_hosts_with_other_weights_end(data, tmp_path):
+    port = free_port()
+    both = [begin(tmp_path / str(host), "--data", data, "--hosts", 2, "--host-id", host, "--coordinator", f"127.0.0.1:{port}",
+                  "--weights", f"weights of {host}") for host in range(2)]
+    assert "another host was given other flags, data or weights" in ended(both[0], 2)
+    assert "host 1 has other weights than host 0 under the names runs/mse; give all hosts the same" in ended(both[1], 2)
+
+
+@needs_jax
 def test_hosts_with_other_flags_end(data, tmp_path):
     port = free_port()
     both = [begin(tmp_path / str(host), "--data", data, "--hosts", 2, "--host-id", host, "--coordinator", f"127.0.0.1:{port}",
