@@ -2,6 +2,7 @@
 
 import json
 import tomllib
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,8 @@ from conftest import ROOT, speech_like
 
 import enhance
 import train
-from se_keras import cli, enhancers, losses, models, pretrained
+from se_keras import cli, enhancers, files, losses, models, pretrained
+from se_keras.recipes import enhancer as recipe
 from se_keras.signals.stft import Stft
 
 PRESETS = {path.stem: table["enhancer"] for path in sorted((ROOT / "configs").glob("*.toml"))
@@ -57,6 +59,17 @@ def test_a_preset_trains_and_enhances(name, trained, tmp_path):
     for wave, enhanced in zip(waves, system.enhance(waves), strict=True):
         assert enhanced.shape == wave.shape and np.isfinite(enhanced).all()
     assert enhance.main([str(trained / "noisy.wav"), "--enhancer", str(tmp_path / "run"), "--out", str(tmp_path / "out.wav")]) == 0
+
+
+def test_loops_are_compiled_where_that_pays_and_as_the_run_began(tmp_path):
+    def chosen(updates, **flags):
+        return recipe._jit(SimpleNamespace(**{"jit": "auto", "crop": 3.0, "out": tmp_path / "run"} | flags), updates)
+
+    assert [chosen(1000), chosen(999), chosen(1000, crop=0)] == ["on", "off", "off"]
+    assert [chosen(10, jit="on"), chosen(9999, jit="off")] == ["on", "off"]
+    for began, then in (({"jit": "on"}, "on"), ({"jit": "off"}, "off"), ({}, "off")):  # the last is older than the flag
+        files.write_json(tmp_path / "run" / "config.json", {"training": began})
+        assert chosen(10) == chosen(9999) == then
 
 
 @pytest.mark.parametrize("name", PRESETS)
