@@ -8,7 +8,7 @@ from conftest import ROOT
 
 PACKAGE = ROOT / "se_keras"
 # From the ground up. A module imports from its own floor and from those before it.
-FLOORS = [{"errors", "backend", "registration"}, {"files", "expressions", "pages", "processes"}, {"weights", "signals"}, {"metrics"},
+FLOORS = [{"errors", "backend", "registration"}, {"addresses", "files", "expressions", "pages", "processes"}, {"weights", "signals"}, {"metrics"},
           {"mixtures"}, {"corpora"}, {"report"}, {"listening"}, {"hearing"}, {"models"}, {"losses"}, {"enhancers"}, {"scoring"},
           {"training"}, {"judges"}, {"export"}, {"pretrained", "reference", "torch"}, {"cli"}, {"recipes", "__main__"}]
 LEVEL = {name: number for number, names in enumerate(FLOORS) for name in names}

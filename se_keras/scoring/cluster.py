@@ -12,12 +12,12 @@ import importlib.util
 import itertools
 import logging
 import pickle
-import re
 import socket
 import sys
 import time
 import uuid
 
+from se_keras import addresses
 from se_keras.errors import UserError
 from se_keras.scoring import cluster_worker
 from se_keras.scoring.pool import Lost
@@ -42,10 +42,10 @@ def parse(text):
     Raises:
         UserError: another form.
     """
-    match = re.fullmatch(r"dask://(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):(\d{1,5})/?", text)
-    if match is None or not 0 < int(match[2]) < 1 << 16:
+    found = addresses.split(text.removeprefix(PREFIX).removesuffix("/")) if text.startswith(PREFIX) else None
+    if found is None:
         raise UserError(f"{text[:80]!r} is no address of a Dask scheduler; expected {PREFIX}HOST:PORT, such as {PREFIX}10.0.0.1:8786")
-    return match[1], int(match[2])
+    return found
 
 
 def check(text):

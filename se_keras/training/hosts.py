@@ -19,7 +19,7 @@ import threading
 import time
 from pathlib import Path
 
-from se_keras import backend
+from se_keras import addresses, backend
 from se_keras.errors import UserError
 from se_keras.training import sharing
 
@@ -36,10 +36,10 @@ def address(text):
     Raises:
         UserError: another form.
     """
-    match = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):(\d{1,5})", text)
-    if match is None or not 0 < int(match[2]) < 1 << 16:
+    found = addresses.split(text)
+    if found is None:
         raise UserError(f"--coordinator {text[:80]!r} is no address; expected HOST:PORT, such as 10.0.0.1:1234")
-    return match[1].strip("[]"), int(match[2])
+    return found[0].strip("[]"), found[1]
 
 
 @contextlib.contextmanager
